@@ -1,0 +1,73 @@
+# Everything there is to do in a checkout. A first `make` of any target builds the environment it needs in .venv.
+#
+#   make serve [DIRECTORY=data]      a shell on a database directory
+#   make test [TESTS=tests/engine]   the tests, or some of them
+#   make check                       what a change must pass: format, lint, types, tests, tests under -O
+#
+# To use an environment of your own: `make test PYTHON=python`. It must hold `pip install -e '.[dev]'`.
+
+VENV ?= .venv
+DIRECTORY ?= data
+TESTS ?= tests
+# Processes that run the tests.
+JOBS ?= 2
+
+ifeq ($(origin PYTHON), undefined)
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/.lamina-installed
+endif
+
+.PHONY: help serve test check bench docs install lint format types test-optimized soak clean
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+	@echo "also: install lint format types test-optimized soak bench docs clean"
+
+install: $(INSTALLED)
+
+# The stamp is renewed when pyproject.toml, and so perhaps a dependency, has changed.
+$(VENV)/.lamina-installed: pyproject.toml
+	@test -x $(VENV)/bin/pip || python3 -m venv $(VENV) || \
+		{ echo "make: cannot create $(VENV); on Debian: apt install python3-venv" >&2; exit 1; }
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+serve: $(INSTALLED)
+	$(PYTHON) -m lamina.engine $(DIRECTORY)
+
+test: $(INSTALLED)
+	$(PYTHON) -m pytest -n $(JOBS) $(TESTS)
+
+check: lint types test test-optimized
+
+lint: $(INSTALLED)
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+
+format: $(INSTALLED)
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+types: $(INSTALLED)
+	$(PYTHON) -m mypy
+
+# Asserts of the engine vanish under -O and nothing may depend on them; -bb refuses to compare bytes with str.
+# pytest warns that asserts outside test modules are skipped: that is the point here.
+test-optimized: $(INSTALLED)
+	PYTHONOPTIMIZE=1 $(PYTHON) -bb -m pytest -p no:cacheprovider tests/engine \
+		-W 'ignore:assertions not in test modules or plugins will be ignored'
+
+soak: $(INSTALLED)
+	$(PYTHON) -m pytest -m slow --timeout 7200 -n $(JOBS) $(TESTS)
+
+bench: $(INSTALLED)
+	$(PYTHON) benchmarks/embedded.py
+	$(PYTHON) benchmarks/load.py
+
+docs: $(INSTALLED)
+	$(PYTHON) benchmarks/plot.py
+
+# Leaves databases alone: `data` is yours.
+clean:
+	rm -rf .venv build dist lamina.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find engine server tools tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,608 @@
+"""Flushes and compactions: deciding when, handing jobs to the worker, installing what comes back.
+
+Life of a job: `_schedule` builds it from the current levels and marks its runs busy; the worker writes segments and reports
+steps; `_install` opens the new segments, replaces the manifest, and only then publishes the new view and removes what is no
+longer needed. A job that fails leaves nothing behind but unfinished files, which are removed; it is tried again after a pause.
+
+Locks, in the order in which they are taken: `_install_lock` (who changes levels, manifest and settled discards), `_state` (which
+jobs run), the database's own lock (the view). The worker's replies arrive in a thread of the worker's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from lamina.engine.compaction.job import FlushJob, MergeJob, Output, SliceRef, Step
+from lamina.engine.compaction.picker import Plan, RunShape, pick_compaction
+from lamina.engine.discards import DiscardedRange, Discards
+from lamina.engine.errors import CorruptionError
+from lamina.engine.filenames import segment_name, temporary_name, wal_name
+from lamina.engine.levels import Levels
+from lamina.engine.manifest import Manifest, write_manifest
+from lamina.engine.memtable import Memtable
+from lamina.engine.run import Run, Slice
+from lamina.engine.segment.reader import SegmentReader
+from lamina.engine.version import levels_to_records
+from lamina.engine.workers import InlineWorker, ProcessWorker, Reply, ThreadWorker, Worker, WorkerDied
+
+if TYPE_CHECKING:
+    from lamina.engine.database import Database
+
+_RETRY_FIRST_S = 0.1
+_RETRY_MAX_S = 5.0
+_MERGES_AT_ONCE_MAX = 3
+
+
+class _Running(NamedTuple):
+    """A job in the worker's hands. `plan` is None for a flush, `memtable` for a merge."""
+
+    memtable: Memtable | None
+    plan: Plan | None
+    output_run: int
+    first_number: int
+    numbers_end: int
+    started_s: float
+    busy: frozenset[int]
+
+
+class Background:
+    """The background work of one database."""
+
+    def __init__(self, database: Database, levels: Levels, settled: Discards, wal_first: int) -> None:
+        self._db = weakref.proxy(database)
+        self._fs = database.fs
+        self._options = database.options
+        self._counters = database.counters
+        self.levels = levels
+        self.settled = settled
+        self.wal_first = wal_first
+        self._install_lock = threading.RLock()
+        self._state = threading.RLock()
+        self._changed = threading.Condition(self._state)
+        self._running: dict[int, _Running] = {}
+        self._next_job_id = 1
+        self._retry_s = _RETRY_FIRST_S
+        self._retry_at_s = 0.0
+        self._is_paused = False
+        self._is_closing = False
+        self._exclusive = False
+        self.error: Exception | None = None
+        self._damaged: set[int] = set()
+        self._obsolete: list[tuple[str, weakref.ref[SegmentReader]]] = []
+        self._worker: Worker | None = None
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        if not self._options.read_only:
+            self._start()
+
+    def _start(self) -> None:
+        kind = self._options.background
+        # The worker must not keep a database alive that its owner has dropped.
+        receiver = weakref.WeakMethod(self._on_reply)
+
+        def on_reply(reply: Reply) -> None:
+            receive = receiver()
+            if receive is not None:
+                receive(reply)
+
+        if kind == "inline":
+            self._worker = InlineWorker(self._fs, on_reply)
+            return
+        self._worker = ThreadWorker(self._fs, on_reply) if kind == "thread" else ProcessWorker(on_reply)
+        self._thread = threading.Thread(
+            target=_schedule_loop, args=(weakref.ref(self), self._wake), name="lamina-background", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether work is done inside the call that causes it."""
+        return self._thread is None
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The worker's process id, if there is such a process now."""
+        return None if self._worker is None else self._worker.pid
+
+    # -- what the database calls ----------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look for work: a memtable has been sealed. Called without locks. Inline: does the work."""
+        if self._thread is not None:
+            self._wake.set()
+        elif not self._options.read_only:
+            self.run_until_idle()
+
+    def run_until_idle(self) -> None:
+        """Do all there is to do; for inline background. A failure is kept in `error` and ends the attempt."""
+        while self._schedule():
+            if self.error is not None:
+                return
+
+    def pause(self) -> None:
+        """Stop compacting until `resume`; flushes go on."""
+        with self._state:
+            self._is_paused = True
+            if self._worker is not None:
+                self._worker.set_paused(True)
+
+    def resume(self) -> None:
+        """Compact again."""
+        with self._state:
+            self._is_paused = False
+            if self._worker is not None:
+                self._worker.set_paused(False)
+        self.wake()
+
+    def wait(self, is_done: object, timeout_s: float | None = None) -> bool:
+        """Wait until ``is_done()`` or an error that stops the work; returns whether it is done."""
+        assert callable(is_done)
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            while not is_done():
+                left_s = None if deadline_s is None else deadline_s - time.monotonic()
+                if left_s is not None and left_s <= 0:
+                    return False
+                if self.error is not None:
+                    return False
+                self._changed.wait(min(left_s or 1.0, 1.0))
+            return True
+
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nothing waits to be done."""
+        with self._state:
+            if self._running or len(self._db.view.memtables) > 1:
+                return False
+            return self._is_paused or self._pick() is None
+
+    def compact(self, start: bytes, stop: bytes | None) -> None:
+        """Merge all runs into one, within a key range. Blocks; flushes go on beside it.
+
+        Errors: whatever broke the work off.
+        """
+        self._wait_idle_for_compaction()
+        try:
+            with self._install_lock:
+                runs = [run for run in self.levels.runs if run.overlapping(start, stop)]
+                if not runs:
+                    return
+                level = max(1, max(self.levels.level_of(run.number) for run in runs))
+                plan = Plan(tuple(run.number for run in runs), level, "asked for")
+                needed = len(runs) > 1 or self._has_garbage(runs[0]) or self.levels.level_of(runs[0].number) == 0
+                job_id = self._begin_merge(plan, start, stop) if needed else None
+            if job_id is not None:
+                self.wait(lambda: job_id not in self._running)
+            self._raise_error()
+        finally:
+            with self._changed:
+                self._exclusive = False
+                self._changed.notify_all()
+            self.wake()
+
+    def _wait_idle_for_compaction(self) -> None:
+        with self._changed:
+            while self._exclusive:
+                self._changed.wait(1.0)
+            self._exclusive = True
+        # `_exclusive` keeps new merges from beginning; those that run may finish.
+        if not self.wait(lambda: not any(job.plan for job in self._running.values())):
+            with self._changed:
+                self._exclusive = False
+            self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def _has_garbage(self, run: Run) -> bool:
+        if run.entries != (run.delta if self._db.counted else run.entries - sum(s.tombstones for s in run.slices)):
+            return True
+        return bool(self.discarded_bytes(run))
+
+    def close(self) -> None:
+        """End the worker and the scheduling thread. Unfinished jobs are lost, which harms nothing."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        if self._worker is not None:
+            self._worker.close()
+        if self._thread is not None:
+            self._wake.set()
+            if self._thread is not threading.current_thread():
+                self._thread.join()
+        with self._install_lock:
+            self.sweep(everything=True)
+
+    # -- deciding -------------------------------------------------------------------------------------------------
+
+    def tick(self) -> float:
+        """One round of the scheduling thread; returns how long to sleep at most."""
+        now_s = time.monotonic()
+        if self.error is not None and now_s < self._retry_at_s:
+            return self._retry_at_s - now_s
+        with contextlib.suppress(ReferenceError):
+            self._db.prepare_log()
+        while self._schedule():
+            pass
+        return 60.0 if self.error is None else max(self._retry_at_s - time.monotonic(), 0.01)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether `close` has been called."""
+        return self._is_closing
+
+    def _schedule(self) -> bool:
+        """Begin one job if one is due; returns whether that was so."""
+        with self._install_lock, self._state:
+            if self._is_closing:
+                return False
+            memtables = self._db.view.memtables
+            flushing = any(job.memtable for job in self._running.values())
+            if len(memtables) > 1 and not flushing:
+                self._begin_flush(memtables[-1])
+                return True
+            if self._is_paused or self._exclusive or len(self._merges()) >= _MERGES_AT_ONCE_MAX:
+                return False
+            plan = self._pick()
+            if plan is None:
+                return False
+            levels_busy = [job.plan.level for job in self._running.values() if job.plan is not None]
+            if levels_busy and plan.level >= min(levels_busy):
+                return False  # the worker stands a running merge aside only for a more urgent one
+            return self._begin_merge(plan, b"", None) is not None or True
+
+    def _merges(self) -> list[_Running]:
+        return [job for job in self._running.values() if job.plan is not None]
+
+    def _pick(self) -> Plan | None:
+        busy = {number for job in self._running.values() for number in job.busy} | self._damaged
+        shapes = [
+            [RunShape(run.number, run.size_bytes, run.number in busy, self.discarded_bytes(run)) for run in runs]
+            for runs in self.levels.levels
+        ]
+        return pick_compaction(
+            shapes, flush_size_bytes=self._flush_size_bytes(), level_runs_max=self._options.level_runs_max
+        )
+
+    def _flush_size_bytes(self) -> int:
+        """Return what a full memtable becomes on disk, roughly: about a quarter of the memory it takes."""
+        return max(self._options.memtable_budget_bytes // 4, 1)
+
+    def discarded_bytes(self, run: Run) -> int:
+        """Return about how much of a run lies in discarded ranges that it has not been rid of."""
+        if not len(self.settled):
+            return 0
+        total = 0
+        for piece in run.slices:
+            for item in self.settled.overlapping(piece.start, piece.stop):
+                if item.number > piece.segment.properties.discards_applied:
+                    start, stop = max(item.start, piece.start), item.stop
+                    if piece.stop is not None:
+                        stop = min(stop, piece.stop)
+                    total += piece.segment.offset_before(stop) - piece.segment.offset_before(start)
+        return total
+
+    # -- beginning jobs -------------------------------------------------------------------------------------------
+
+    def _begin_flush(self, memtable: Memtable) -> None:
+        discards = self.settled.copy()
+        for start, stop in memtable.discards:
+            discards.add(start, stop)
+        size_bytes = memtable.size_bytes
+        output = self._output(0, None, memtable.wals[0], memtable.wals[-1], size_bytes, 1)
+        job = FlushJob(memtable.wals, not self.levels.runs, list(discards), output)
+        running = _Running(
+            memtable, None, output.run, output.first_number, output.numbers_end, time.monotonic(), frozenset()
+        )
+        self._submit(running, job, memtable)
+
+    def _begin_merge(self, plan: Plan, start: bytes, stop: bytes | None) -> int | None:
+        """Start a merge; what needs no rewriting is moved at once. Returns the job's id, None if that was all."""
+        levels = self.levels
+        runs = [run for run in levels.runs if run.number in plan.runs]
+        oldest = runs[-1]
+        is_last = oldest is levels.runs[-1]
+        if len(runs) == 1 and levels.level_of(oldest.number) != plan.level and not self._has_garbage(oldest):
+            self._publish(levels.move_run(oldest.number, plan.level))
+            self._counters.moved_runs += 1
+            return None
+        output_run = oldest.number if levels.level_of(oldest.number) == plan.level else self._db.take_numbers(1)
+        moved = [piece for run in runs for piece in run.slices if self._may_move(piece, runs, is_last, start, stop)]
+        for piece in moved:
+            levels = levels.apply(plan.runs, piece.start, piece.stop, output_run, plan.level, [piece])
+        if moved and len(runs) > 1:
+            self._publish(levels)
+            self._counters.moved_segments += len(moved)
+        inputs = [run for run in self.levels.runs if run.number in plan.runs]
+        kept_out = {piece.segment.number for piece in moved}
+        refs = [
+            [
+                SliceRef(piece.segment.number, piece.start, piece.stop)
+                for piece in run.overlapping(start, stop)
+                if piece.segment.number not in kept_out
+            ]
+            for run in inputs
+        ]
+        refs = [row for row in refs if row]
+        ranges = list(_gaps(sorted(moved, key=lambda piece: piece.start), start, stop))
+        ranges = [
+            (low, high)
+            for low, high in ranges
+            if any((high is None or r.start < high) and (r.stop is None or low < r.stop) for row in refs for r in row)
+        ]
+        if not ranges:
+            return None
+        ages = [piece.segment.properties for run in inputs for piece in run.slices]
+        output = self._output(
+            plan.level,
+            output_run,
+            min(p.age_first for p in ages),
+            max(p.age_last for p in ages),
+            sum(run.size_bytes for run in inputs),
+            len(ranges),
+        )
+        job = MergeJob(refs, ranges, is_last, list(self.settled), output)
+        running = _Running(
+            None,
+            plan,
+            output_run,
+            output.first_number,
+            output.numbers_end,
+            time.monotonic(),
+            frozenset((*plan.runs, output_run)),
+        )
+        return self._submit(running, job, None)
+
+    def _may_move(self, piece: Slice, runs: list[Run], is_last: bool, start: bytes, stop: bytes | None) -> bool:
+        """Tell whether a slice can become part of the output as it is."""
+        if piece.size_bytes * 2 < self._options.segment_size_bytes or not piece.is_whole:
+            return False
+        if piece.start < start or (stop is not None and (piece.stop is None or piece.stop > stop)):
+            return False
+        p = piece.segment.properties
+        if is_last and (p.tombstones or p.delta != (p.entries if p.counted else 0)):
+            return False
+        if len(self.settled) and any(
+            item.number > p.discards_applied for item in self.settled.overlapping(piece.start, piece.stop)
+        ):
+            return False
+        return not any(
+            other is not piece for run in runs for other in run.overlapping(piece.start, piece.stop)
+        )
+
+    def _output(
+        self, level: int, run: int | None, age_first: int, age_last: int, size_bytes: int, ranges: int
+    ) -> Output:
+        options = self._options
+        # Twice what the data should need, because blocks may compress worse than before.
+        segments = 2 * (size_bytes // options.segment_size_bytes + 1) * 2 + ranges + 8
+        number = self._db.take_numbers(segments + 1)
+        return Output(
+            directory=self._db.path,
+            block_size_bytes=options.block_size_bytes,
+            segment_size_bytes=options.segment_size_bytes,
+            compress=options.compression == "lz4",
+            filter_bits_per_key=options.filter_bits_per_key,
+            counted=self._db.counted,
+            level=level,
+            run=number if run is None else run,
+            age_first=age_first,
+            age_last=age_last,
+            first_number=number + 1,
+            numbers_end=number + 1 + segments,
+            rate_limit_bytes_per_s=options.rate_limit_bytes_per_s,
+        )
+
+    def _submit(self, running: _Running, job: FlushJob | MergeJob, memtable: Memtable | None) -> int:
+        job_id = self._next_job_id
+        self._next_job_id += 1
+        self._running[job_id] = running
+        assert self._worker is not None
+        self._worker.submit(job_id, job, memtable)
+        return job_id
+
+    # -- installing results ---------------------------------------------------------------------------------------
+
+    def _on_reply(self, reply: Reply) -> None:
+        """Take in what the worker says. Runs in the worker's thread (inline: inside `submit`)."""
+        error = reply.error
+        with self._install_lock:
+            running = self._running.get(reply.job_id)
+            if running is None or self._is_closing:
+                return
+            if reply.step is not None:
+                try:
+                    self._install(running, reply.step)
+                except Exception as failure:
+                    # Not installed: the inputs are as they were. The job's later steps must not be installed either.
+                    error = failure
+            if reply.step is None or error is not None:
+                self._finish(reply.job_id, running, error)
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._wake.set()
+
+    def _install(self, running: _Running, step: Step) -> None:
+        pieces = [Slice.whole(self._db.open_segment(number)) for number in step.segments]
+        counters = self._counters
+        if running.memtable is not None:
+            counters.flush_bytes += step.written_bytes
+            self._install_flush(running, running.memtable, pieces)
+            return
+        counters.compaction_bytes += step.written_bytes
+        assert running.plan is not None
+        levels = self.levels.apply(
+            running.plan.runs, step.start, step.stop, running.output_run, running.plan.level, pieces
+        )
+        self._publish(levels)
+
+    def _install_flush(self, running: _Running, memtable: Memtable, pieces: list[Slice]) -> None:
+        levels = self.levels
+        if pieces:
+            levels = levels.with_run(Run(running.output_run, pieces))
+        settled = self.settled.copy()
+        for start, stop in memtable.discards:
+            settled.add(start, stop)
+        memtables = self._db.view.memtables
+        assert memtables[-1] is memtable
+        self._publish(levels, settled=settled, wal_first=memtables[-2].wals[0], flushed=memtable)
+        self._db.forget_logs(memtable.wals)
+        for number in memtable.wals:
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.remove(os.path.join(self._db.path, wal_name(number)))
+
+    def _publish(
+        self,
+        levels: Levels,
+        *,
+        settled: Discards | None = None,
+        wal_first: int | None = None,
+        flushed: Memtable | None = None,
+    ) -> None:
+        """Make `levels` the current ones: first in the manifest, then for readers. Errors: OSError, nothing changed."""
+        settled = self.settled if settled is None else settled
+        levels, settled = _settle(levels, settled)
+        wal_first = self.wal_first if wal_first is None else wal_first
+        write_manifest(self._fs, self._db.path, self.manifest(levels, settled, wal_first))
+        old = {piece.segment.number: piece.segment for piece in self.levels.slices}
+        new = {piece.segment.number for piece in levels.slices}
+        self.levels, self.settled, self.wal_first = levels, settled, wal_first
+        self._db.install_view(levels, settled, flushed)
+        for number, segment in old.items():
+            if number not in new:
+                self._obsolete.append((segment.path, weakref.ref(segment)))
+                self._db.forget_segment(segment)
+        del old
+        self.sweep()
+
+    def manifest(self, levels: Levels, settled: Discards, wal_first: int) -> Manifest:
+        """Return the manifest that describes this state."""
+        return Manifest(
+            counted=self._db.counted,
+            created_s=self._db.created_s,
+            next_number=self._db.next_number,
+            wal_first=wal_first,
+            levels=levels_to_records(levels),
+            discards=list(settled),
+            discards_last_number=settled.last_number,
+        )
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Keep levels, manifest and files as they are for a moment."""
+        with self._install_lock:
+            yield
+
+    def _finish(self, job_id: int, running: _Running, error: Exception | None) -> None:
+        with self._state:
+            self._running.pop(job_id, None)
+        elapsed_s = time.monotonic() - running.started_s
+        counters = self._counters
+        if error is None:
+            if running.plan is None:
+                counters.flushes += 1
+                counters.flush_time_s += elapsed_s
+            else:
+                counters.compactions += 1
+                counters.compaction_time_s += elapsed_s
+            self.error = None
+            self._retry_s = _RETRY_FIRST_S
+            return
+        self._remove_leftovers(running)
+        if isinstance(error, WorkerDied):
+            counters.worker_deaths += 1
+            self._retry_at_s = 0.0
+            return  # another process is started for the next job
+        if isinstance(error, CorruptionError) and running.plan is not None:
+            # Trying again cannot help: leave these runs alone, serve what can be read, say so in stats.
+            self._damaged |= running.busy
+        self.error = error
+        self._retry_at_s = time.monotonic() + self._retry_s
+        self._retry_s = min(self._retry_s * 2, _RETRY_MAX_S)
+
+    def _remove_leftovers(self, running: _Running) -> None:
+        """Remove what a failed job wrote and nobody installed."""
+        live = {piece.segment.number for piece in self.levels.slices}
+        for number in range(running.first_number, running.numbers_end):
+            if number not in live:
+                path = os.path.join(self._db.path, segment_name(number))
+                for name in (path, temporary_name(path)):
+                    with contextlib.suppress(OSError):
+                        self._fs.remove(name)
+
+    def sweep(self, *, everything: bool = False) -> None:
+        """Remove the files of segments that no level, snapshot or scan holds any more."""
+        kept: list[tuple[str, weakref.ref[SegmentReader]]] = []
+        for path, reader in self._obsolete:
+            if reader() is not None and not everything:
+                kept.append((path, reader))
+                continue
+            with contextlib.suppress(OSError):
+                self._fs.remove(path)
+        self._obsolete = kept
+
+    def retry_now(self) -> None:
+        """Forget the last error's pause: somebody believes that its cause is gone."""
+        self._retry_at_s = 0.0
+        self.error = None
+        self.wake()
+
+
+def _settle(levels: Levels, settled: Discards) -> tuple[Levels, Discards]:
+    """Drop segments that lie wholly in discarded ranges; forget ranges that no segment still has entries of."""
+    if not len(settled):
+        return levels, settled
+    dropped: set[int] = set()
+    done: list[DiscardedRange] = []
+    for item in settled:
+        pending = False
+        for run in levels.runs:
+            for piece in run.overlapping(item.start, item.stop):
+                if piece.start >= item.start and piece.stop is not None and piece.stop <= item.stop:
+                    dropped.add(piece.segment.number)
+                elif piece.segment.properties.discards_applied < item.number:
+                    pending = True
+        if not pending:
+            done.append(item)
+    if done:
+        settled = settled.copy()
+        settled.forget(done)
+    return (levels.without_slices(dropped) if dropped else levels), settled
+
+
+def _gaps(moved: list[Slice], start: bytes, stop: bytes | None) -> Iterator[tuple[bytes, bytes | None]]:
+    """Yield what is left of a key range between the slices that are moved."""
+    for piece in moved:
+        if start < piece.start:
+            yield start, piece.start
+        if piece.stop is None:
+            return
+        start = piece.stop
+    if stop is None or start < stop:
+        yield start, stop
+
+
+def _schedule_loop(background: weakref.ref[Background], wake: threading.Event) -> None:
+    """Body of the scheduling thread: does not keep the database alive."""
+    timeout_s = 0.0
+    while True:
+        wake.wait(timeout_s)
+        wake.clear()
+        this = background()
+        if this is None or this.is_closing:
+            return
+        try:
+            timeout_s = this.tick()
+        except ReferenceError:
+            return
+        except Exception as error:
+            this.error = error
+            timeout_s = 1.0
+        del this

@@ -1,0 +1,116 @@
+"""The block cache: decoded blocks and index parts, bounded in bytes.
+
+A cached object sits in a slot of its container (an index part in its segment's list, a block in its part's list), so a hit
+is one list access and one attribute store, without a lock and without a hash table. Eviction is CLOCK, the approximation
+of LRU that needs no bookkeeping on a hit: `used` is set by readers; the hand clears it once before it evicts.
+
+Threads: hits need no lock (the interpreter makes each list access atomic; a reader keeps its own reference, so an object
+evicted under it stays whole). Insertion and eviction hold the cache's lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+
+class Cached:
+    """Base of what the cache holds: knows its slot and its size."""
+
+    __slots__ = ("container", "size_bytes", "slot", "used")
+
+    def __init__(self) -> None:
+        self.container: list[Any] | None = None
+        self.slot = 0
+        self.size_bytes = 0
+        self.used = False
+
+    def children(self) -> list[Any]:
+        """Return the list of slots that become unreachable with this object."""
+        return []
+
+
+class Cache:
+    """A CLOCK cache over `Cached` objects. `limit_bytes` may be changed at any time."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.size_bytes = 0
+        self.hits = 0
+        self.misses = 0
+        self.evictions = 0
+        self._ring: deque[Cached] = deque()
+        self._lock = threading.Lock()
+
+    def insert(self, container: list[Any], slot: int, entry: Cached, size_bytes: int) -> None:
+        """Put `entry` into ``container[slot]`` and evict what is too much.
+
+        An entry larger than an eighth of the cache is not kept: it would push out everything else.
+        """
+        self.misses += 1
+        if size_bytes > self.limit_bytes >> 3:
+            return
+        with self._lock:
+            if container[slot] is not None:
+                return  # another thread was faster
+            entry.container = container
+            entry.slot = slot
+            entry.size_bytes = size_bytes
+            container[slot] = entry
+            self._ring.append(entry)
+            self.size_bytes += size_bytes
+            if self.size_bytes > self.limit_bytes:
+                self._evict()
+
+    def grow(self, entry: Cached, more_bytes: int) -> None:
+        """Account for `entry` having decoded more of itself."""
+        with self._lock:
+            if entry.container is not None:
+                entry.size_bytes += more_bytes
+                self.size_bytes += more_bytes
+
+    def trim(self) -> None:
+        """Evict down to `limit_bytes`, after that was lowered."""
+        with self._lock:
+            self._evict()
+
+    def forget(self, container: list[Any]) -> None:
+        """Drop all that lies in the slots of `container`."""
+        with self._lock:
+            self._drop_all(container)
+
+    def check(self) -> None:
+        """Assert the invariants: what the ring holds is what was counted. For tests."""
+        with self._lock:
+            held = [entry for entry in self._ring if entry.container is not None]
+            total = sum(entry.size_bytes for entry in held)
+            assert total == self.size_bytes, (total, self.size_bytes)
+            for entry in held:
+                assert entry.container is not None and entry.container[entry.slot] is entry
+            assert self.size_bytes <= self.limit_bytes or not held
+
+    def _evict(self) -> None:
+        ring = self._ring
+        while self.size_bytes > self.limit_bytes and ring:
+            entry = ring.popleft()
+            if entry.container is None:
+                continue
+            if entry.used:
+                entry.used = False
+                ring.append(entry)
+            else:
+                self._drop(entry)
+                self.evictions += 1
+
+    def _drop(self, entry: Cached) -> None:
+        if entry.container is not None:
+            entry.container[entry.slot] = None
+            entry.container = None  # its place in the ring is passed over when the hand comes by
+            self.size_bytes -= entry.size_bytes
+            self._drop_all(entry.children())
+
+    def _drop_all(self, container: list[Any]) -> None:
+        for entry in container:
+            if entry is not None:
+                self._drop(entry)

@@ -1,0 +1,1 @@
+"""Compaction: deciding what to merge (`picker`), merging (`merge`), and writing the result (`job`)."""

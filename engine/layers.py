@@ -1,0 +1,249 @@
+"""A view of the tree: the layers a reader sees, and how they are searched together.
+
+Layers are ordered, newest first: the active memtable, the sealed ones, the runs from level 0 down. A newer layer shadows the
+older ones. A `View` never changes (but for the active memtable, which its writer goes on filling), so readers need no lock:
+they keep the view they began with, and with it every file it needs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+from lamina.engine.discards import Discards
+from lamina.engine.entry import INSERT, REPLACE
+from lamina.engine.levels import Levels
+from lamina.engine.memtable import ABSENT, Memtable
+from lamina.engine.run import Chunks, Run
+from lamina.engine.segment.filter import hash_key
+
+_SELECT_MEMTABLE_ENTRIES = 64
+
+
+class View:
+    """What a reader sees. `memtables` newest first."""
+
+    __slots__ = ("__weakref__", "counted", "discards", "layers", "levels", "memtables", "runs")
+
+    def __init__(self, memtables: tuple[Memtable, ...], levels: Levels, discards: Discards, *, counted: bool) -> None:
+        self.memtables = memtables
+        self.levels = levels
+        self.runs = levels.runs
+        self.discards = discards
+        self.counted = counted
+        self.layers: tuple[Memtable | Run, ...] = (*memtables, *levels.runs)
+
+    # -- one key --------------------------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, or None.
+
+        Cost: 0.3 µs from a memtable; otherwise a filter for each run that covers the key, and one block.
+        """
+        for memtable in self.memtables:
+            value = memtable.inserted.get(key)
+            if value is not None:
+                return value
+            found = memtable.based.get(key, ABSENT)
+            if found is not ABSENT:
+                return found  # type: ignore[return-value]
+        runs = self.runs
+        if runs:
+            h = hash_key(key)
+            for run in runs:
+                entry = run.get(key, h)
+                if entry is not None:
+                    kind, value = entry
+                    return value if kind == INSERT or kind == REPLACE else None
+        return None
+
+    def exists_below(self, key: bytes) -> bool:
+        """Tell whether `key` is live in the layers below the active memtable."""
+        for memtable in self.memtables[1:]:
+            found = memtable.find(key)
+            if found is not ABSENT:
+                return found is not None
+        runs = self.runs
+        if runs:
+            h = hash_key(key)
+            for run in runs:
+                entry = run.get(key, h)
+                if entry is not None:
+                    return entry[0] == INSERT or entry[0] == REPLACE
+        return False
+
+    # -- ranges ---------------------------------------------------------------------------------------------------
+
+    def scan(self, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the live entries with ``start <= key < stop`` in order, or backwards."""
+        for keys, values in self.scan_chunks(start, stop, reverse=reverse):
+            yield from zip(keys, values, strict=True)
+
+    def scan_chunks(
+        self, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """Yield what `scan` yields as parallel lists of some tens of keys and values. Cost: 0.2 µs per entry."""
+        pieces = self.discards.kept(start, stop)
+        for low, high in reversed(pieces) if reverse else pieces:
+            if reverse:
+                yield from _merge_reversed([layer.chunks_reversed(low, high) for layer in self.layers])
+            else:
+                yield from _merge([layer.chunks(low, high) for layer in self.layers])
+
+    # -- counts ---------------------------------------------------------------------------------------------------
+
+    def count(self, start: bytes, stop: bytes | None) -> int:
+        """Return how many live keys lie in ``start <= key < stop``.
+
+        Cost: O(layers x log n) in a counted database; a scan otherwise.
+        """
+        if not self.counted:
+            return sum(len(keys) for keys, _ in self.scan_chunks(start, stop))
+        return sum(self._delta(low, high) for low, high in self.discards.kept(start, stop))
+
+    def _delta(self, start: bytes, stop: bytes | None) -> int:
+        layers = self.layers
+        total = sum([layer.delta_before(stop) for layer in layers])
+        return total - sum([layer.delta_before(start) for layer in layers]) if start else total
+
+    def select(self, start: bytes, stop: bytes | None, n: int) -> tuple[bytes, bytes] | None:
+        """Return the entry at position `n` (from 0) of ``start <= key < stop``, or None if there are fewer.
+
+        Cost: O(layers x log² n) in a counted database; a scan otherwise.
+        """
+        if n < 0:
+            return None
+        if not self.counted:
+            return next(islice(self.scan(start, stop), n, None), None)
+        for low, high in self.discards.kept(start, stop):
+            count = self._delta(low, high)
+            if n < count:
+                return self._select(low, high, n)
+            n -= count
+        return None
+
+    def _select(self, low: bytes, high: bytes | None, n: int) -> tuple[bytes, bytes] | None:
+        """Halve the range at block boundaries of one layer after the other, then scan what is left."""
+        # The layers with most entries first: halving those narrows all others as well.
+        layers = sorted(self.layers, key=_weight, reverse=True)
+        for layer in layers:
+            while True:
+                middle = _middle(layer, low, high)
+                if middle is None:
+                    break
+                before = self._delta(low, middle)
+                if n < before:
+                    high = middle
+                else:
+                    low = middle
+                    n -= before
+        return next(islice(self.scan(low, high), n, None), None)
+
+
+def _weight(layer: Memtable | Run) -> int:
+    return len(layer) if isinstance(layer, Memtable) else layer.entries
+
+
+def _middle(layer: Memtable | Run, low: bytes, high: bytes | None) -> bytes | None:
+    """Return a key inside the range that about halves the layer's part of it, None if that part is small."""
+    if isinstance(layer, Memtable):
+        return layer.middle(low, high) if len(layer) > _SELECT_MEMTABLE_ENTRIES else None
+    middle = _middle_floor(layer.floors, low, high)
+    if middle is not None:
+        return middle
+    for piece in layer.overlapping(low, high):
+        segment = piece.segment
+        middle = _middle_floor(segment.part_floors, low, high)
+        if middle is None:
+            p = bisect_right(segment.part_floors, low) - 1
+            middle = _middle_floor(segment.part(max(p, 0)).floors, low, high)
+        if middle is not None:
+            return middle
+    return None
+
+
+def _middle_floor(floors: Sequence[bytes], low: bytes, high: bytes | None) -> bytes | None:
+    first = bisect_right(floors, low)
+    last = len(floors) if high is None else bisect_left(floors, high)
+    return floors[(first + last) >> 1] if first < last else None
+
+
+def _merge(sources: Iterable[Chunks]) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Merge ascending chunk streams, newest first; drop what is shadowed or removed.
+
+    As in compaction/merge.py: each round takes what is not larger than the smallest of the last buffered keys.
+    """
+    heads: list[tuple[Chunks, list[bytes], list[bytes | None]]] = []
+    for source in sources:
+        chunk = next(source, None)
+        if chunk is not None:
+            heads.append((source, *chunk))
+    while len(heads) > 1:
+        boundary = min([keys[-1] for _, keys, _ in heads])
+        pieces: list[tuple[list[bytes], list[bytes | None]]] = []
+        kept: list[tuple[Chunks, list[bytes], list[bytes | None]]] = []
+        for source, keys, values in heads:
+            if keys[-1] == boundary:
+                pieces.append((keys, values))
+                chunk = next(source, None)
+                if chunk is not None:
+                    kept.append((source, *chunk))
+                continue
+            upto = bisect_right(keys, boundary)
+            if upto:
+                pieces.append((keys[:upto], values[:upto]))
+                kept.append((source, keys[upto:], values[upto:]))
+            else:
+                kept.append((source, keys, values))
+        heads = kept
+        yield _combine(pieces)
+    for source, keys, values in heads:
+        yield _combine([(keys, values)])
+        for chunk in source:
+            yield _combine([chunk])
+
+
+def _merge_reversed(sources: Iterable[Chunks]) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """The mirror image of `_merge`: chunks come last first, and what is yielded descends."""
+    heads: list[tuple[Chunks, list[bytes], list[bytes | None]]] = []
+    for source in sources:
+        chunk = next(source, None)
+        if chunk is not None:
+            heads.append((source, *chunk))
+    while heads:
+        boundary = max([keys[0] for _, keys, _ in heads])
+        pieces: list[tuple[list[bytes], list[bytes | None]]] = []
+        kept: list[tuple[Chunks, list[bytes], list[bytes | None]]] = []
+        for source, keys, values in heads:
+            if keys[0] == boundary:
+                pieces.append((keys, values))
+                chunk = next(source, None)
+                if chunk is not None:
+                    kept.append((source, *chunk))
+                continue
+            first = bisect_left(keys, boundary)
+            if first < len(keys):
+                pieces.append((keys[first:], values[first:]))
+                kept.append((source, keys[:first], values[:first]))
+            else:
+                kept.append((source, keys, values))
+        heads = kept
+        merged_keys, merged_values = _combine(pieces)
+        yield merged_keys[::-1], merged_values[::-1]
+
+
+def _combine(pieces: list[tuple[list[bytes], list[bytes | None]]]) -> tuple[list[bytes], list[bytes]]:
+    """Merge entries of one key range, newest piece first, and drop tombstones."""
+    if len(pieces) == 1:
+        keys, values = pieces[0]
+    else:
+        merged: dict[bytes, bytes | None] = {}
+        for piece_keys, piece_values in reversed(pieces):
+            merged.update(zip(piece_keys, piece_values, strict=True))
+        keys = sorted(merged)
+        values = list(map(merged.__getitem__, keys))
+    if None in values:
+        keys = [key for key, value in zip(keys, values, strict=True) if value is not None]
+        values = [value for value in values if value is not None]
+    return keys, values  # type: ignore[return-value]

@@ -1,0 +1,112 @@
+"""The levels of the tree: which runs there are, newest first, and how an installed result changes them.
+
+`Levels` is immutable; each change returns a new one, so readers and snapshots keep what they hold. Level 0 is the newest;
+within a level the first run is the newest.
+
+Invariants (`check`): run numbers are unique; slices of a run are disjoint and in order; between runs that overlap, the
+order of the ages of their segments is the order of the runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lamina.engine.run import Run, Slice
+
+
+class Levels:
+    """An immutable stack of runs."""
+
+    __slots__ = ("levels", "runs")
+
+    def __init__(self, levels: Iterable[Iterable[Run]] = ()) -> None:
+        trimmed = [tuple(runs) for runs in levels]
+        while trimmed and not trimmed[-1]:
+            trimmed.pop()
+        self.levels = tuple(trimmed)
+        self.runs = tuple(run for runs in trimmed for run in runs)
+
+    @property
+    def slices(self) -> list[Slice]:
+        """All slices of all runs."""
+        return [piece for run in self.runs for piece in run.slices]
+
+    def level_of(self, run_number: int) -> int:
+        """Return the level of a run; KeyError if there is none of that number."""
+        for level, runs in enumerate(self.levels):
+            if any(run.number == run_number for run in runs):
+                return level
+        raise KeyError(run_number)
+
+    def with_run(self, run: Run) -> Levels:
+        """Return the levels with a new, newest run in level 0."""
+        first = self.levels[0] if self.levels else ()
+        return Levels([(run, *first), *self.levels[1:]])
+
+    def move_run(self, run_number: int, level: int) -> Levels:
+        """Return the levels with a run moved down to `level`, as its newest run, as it is."""
+        run = next(run for run in self.runs if run.number == run_number)
+        rest = [[r for r in runs if r is not run] for runs in self.levels]
+        return Levels(_insert(rest, level, run))
+
+    def apply(
+        self, inputs: Iterable[int], start: bytes, stop: bytes | None, output: int, level: int, slices: list[Slice]
+    ) -> Levels:
+        """Return the levels after a step of a merge: ``start <= key < stop`` of the input runs is now in `slices`.
+
+        The result goes into run `output` if that exists, which then is one of the inputs and stays where it is; otherwise
+        a new run of that number becomes the newest of `level`. Input runs left without a slice vanish. Cost: reads at
+        the two bounds of each input.
+        """
+        cut = set(inputs)
+        is_placed = False
+        changed: list[list[Run]] = []
+        for runs in self.levels:
+            row: list[Run] = []
+            for run in runs:
+                kept = run
+                if run.number in cut:
+                    pieces = [p for piece in run.slices for p in piece.without(start, stop)]
+                    kept = Run(run.number, pieces)
+                if run.number == output:
+                    kept = Run(output, sorted([*kept.slices, *slices], key=lambda piece: piece.start))
+                    is_placed = True
+                if kept.slices:
+                    row.append(kept)
+            changed.append(row)
+        if not is_placed and slices:
+            changed = _insert(changed, level, Run(output, slices))
+        return Levels(changed)
+
+    def without_slices(self, dropped: set[int]) -> Levels:
+        """Return the levels without the slices of these segments."""
+        levels = [
+            [Run(run.number, [s for s in run.slices if s.segment.number not in dropped]) for run in runs]
+            for runs in self.levels
+        ]
+        return Levels([[run for run in runs if run.slices] for runs in levels])
+
+    def check(self) -> None:
+        """Assert the invariants that can be seen without reading blocks."""
+        numbers = [run.number for run in self.runs]
+        assert len(set(numbers)) == len(numbers), numbers
+        for run in self.runs:
+            assert run.slices, run
+            run.check()
+        for i, newer in enumerate(self.runs):
+            for older in self.runs[i + 1 :]:
+                _check_ages(newer, older)
+
+
+def _check_ages(newer: Run, older: Run) -> None:
+    for piece in newer.slices:
+        for other in older.overlapping(piece.start, piece.stop):
+            young, old = piece.segment.properties, other.segment.properties
+            assert young.age_first > old.age_last, (newer, piece, older, other)
+
+
+def _insert(levels: list[list[Run]], level: int, run: Run) -> list[list[Run]]:
+    while len(levels) <= level:
+        levels.append([])
+    levels[level].insert(0, run)
+    return levels

@@ -1,0 +1,247 @@
+"""The memtable: the newest writes, in memory.
+
+Two dicts, so that a key's dict says whether it exists below this layer, and a put of a known key is one store:
+
+    inserted   key -> value            the key is not in any older layer       INSERT
+    based      key -> value | None     the key is in an older layer            REPLACE, or REMOVE where None
+
+A key removed from `inserted` leaves no trace. An uncounted memtable uses only `based` (None then is a DELETE).
+
+Point writes never pay for order: they only note the key in a list. The first scan or count sorts what was noted into
+sortedcontainers' lists: all keys; and, for counts, the keys that add one and those that take one away.
+
+Invariants (`check`): the dicts share no key; after `order` the lists hold exactly the keys of the dicts.
+
+Threads: one writer at a time, under the database's lock. Point reads need no lock. What needs order (`chunks`,
+`delta_before`, `nth`) takes the lock that the memtable was given, which excludes the writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
+
+from sortedcontainers import SortedList
+
+from lamina.engine.batch import Discard
+from lamina.engine.entry import DELETE, INSERT, REMOVE, REPLACE
+
+ENTRY_OVERHEAD_BYTES = 160
+"""Memory of an entry beside key and value: two object headers, a dict slot and allocator rounding (measured)."""
+
+_REBUILD_RATIO = 8
+_CHUNK_FIRST = 32
+_CHUNK_MAX = 1024
+
+ABSENT = object()
+"""What `based.get` is given to tell a missing key from a tombstone."""
+
+
+class Memtable:
+    """One layer in memory; sealed (immutable) once the writer has moved on."""
+
+    __slots__ = ("_lock", "_minus", "_order", "_plus", "based", "counted", "discards", "inserted", "pending")
+    __slots__ += ("__weakref__", "size_bytes", "wals")
+
+    def __init__(self, *, counted: bool, lock: AbstractContextManager[object]) -> None:
+        self.counted = counted
+        self.inserted: dict[bytes, bytes] = {}
+        self.based: dict[bytes, bytes | None] = {}
+        self.pending: list[bytes] = []
+        """Keys that came, went, or changed between value and tombstone since the last `order`."""
+        self.discards: list[Discard] = []
+        """Ranges discarded by the frames of this memtable's logs."""
+        self.wals: list[int] = []
+        """The logs that hold this memtable's entries, in order."""
+        self.size_bytes = 0
+        self._lock = lock
+        self._order: SortedList[bytes] | None = None
+        self._plus: SortedList[bytes] = SortedList()
+        self._minus: SortedList[bytes] = SortedList()
+
+    def __len__(self) -> int:
+        return len(self.inserted) + len(self.based)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to flush."""
+        return not (self.inserted or self.based or self.discards)
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def apply(self, keys: Sequence[bytes], values: Sequence[bytes], kinds: bytes) -> None:
+        """Apply entries whose kinds speak of the moment before each. Cost: 0.3 µs per entry."""
+        count = len(keys)
+        self.size_bytes += sum(map(len, keys)) + sum(map(len, values)) + ENTRY_OVERHEAD_BYTES * count
+        based = self.based
+        if not self.counted:
+            self.pending += keys
+            based.update(zip(keys, values, strict=True))
+            if DELETE in kinds:
+                based.update((key, None) for key, kind in zip(keys, kinds, strict=True) if kind == DELETE)
+            return
+        inserted = self.inserted
+        if kinds.count(INSERT) == count and based.keys().isdisjoint(keys):
+            self.pending += keys
+            inserted.update(zip(keys, values, strict=True))
+            return
+        pending = self.pending
+        for key, value, kind in zip(keys, values, kinds, strict=True):
+            if kind == REMOVE:
+                pending.append(key)
+                if key in inserted:
+                    del inserted[key]
+                else:
+                    based[key] = None
+            elif key in inserted:
+                inserted[key] = value
+            elif key in based:
+                if based[key] is None:
+                    pending.append(key)
+                based[key] = value
+            else:
+                pending.append(key)
+                if kind == INSERT:
+                    inserted[key] = value
+                else:
+                    based[key] = value
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def find(self, key: bytes) -> bytes | None | object:
+        """Return the value, None for a tombstone, ABSENT if this layer does not know the key."""
+        value = self.inserted.get(key)
+        return value if value is not None else self.based.get(key, ABSENT)
+
+    def order(self) -> SortedList[bytes]:
+        """Return all keys in order, sorting in what was written since. The caller holds the lock."""
+        order = self._order
+        pending = self.pending
+        if order is not None and not pending:
+            return order
+        inserted, based = self.inserted, self.based
+        if order is None or len(pending) * _REBUILD_RATIO > len(order):
+            pending.clear()
+            order = self._order = SortedList(inserted)
+            order.update(based)
+            if self.counted:
+                self._plus = SortedList(inserted)
+                self._minus = SortedList(key for key, value in based.items() if value is None)
+            return order
+        changed = set(pending)
+        pending.clear()
+        plus, minus = self._plus, self._minus
+        for key in changed:
+            if key in inserted:
+                _include(order, key)
+                _include(plus, key)
+            elif key in based:
+                _include(order, key)
+                if self.counted:
+                    if based[key] is None:
+                        _include(minus, key)
+                    else:
+                        minus.discard(key)
+            else:
+                order.discard(key)
+                plus.discard(key)
+        return order
+
+    def chunks(self, start: bytes, stop: bytes | None) -> Iterator[tuple[list[bytes], list[bytes | None]]]:
+        """Yield the entries with ``start <= key < stop`` in order, as parallel lists; None is a tombstone's value.
+
+        While the memtable is still written to, each chunk shows it as it is when the chunk is asked for.
+        """
+        size = _CHUNK_FIRST
+        inclusive = (True, False)
+        while True:
+            with self._lock:
+                keys = list(islice(self.order().irange(start, stop, inclusive), size))
+                values = self._values(keys)
+            if keys:
+                yield keys, values
+            if len(keys) < size:
+                return
+            start = keys[-1]
+            inclusive = (False, False)
+            size = min(size * 4, _CHUNK_MAX)
+
+    def chunks_reversed(self, start: bytes, stop: bytes | None) -> Iterator[tuple[list[bytes], list[bytes | None]]]:
+        """Yield what `chunks` yields, the last chunk first; inside a chunk the keys ascend."""
+        size = _CHUNK_FIRST
+        while True:
+            with self._lock:
+                keys = list(islice(self.order().irange(start, stop, (True, False), reverse=True), size))
+                keys.reverse()
+                values = self._values(keys)
+            if keys:
+                yield keys, values
+            if len(keys) < size:
+                return
+            stop = keys[0]
+            size = min(size * 4, _CHUNK_MAX)
+
+    def _values(self, keys: list[bytes]) -> list[bytes | None]:
+        inserted, based = self.inserted, self.based
+        if not based:
+            return list(map(inserted.__getitem__, keys))
+        if not inserted:
+            return list(map(based.__getitem__, keys))
+        return [value if (value := inserted.get(key)) is not None else based[key] for key in keys]
+
+    def delta_before(self, key: bytes | None) -> int:
+        """Return what the entries with smaller keys (all for None) add to the number of live keys."""
+        with self._lock:
+            self.order()
+            if key is None:
+                return len(self._plus) - len(self._minus)
+            plus: int = self._plus.bisect_left(key)
+            minus: int = self._minus.bisect_left(key)
+            return plus - minus
+
+    def middle(self, start: bytes, stop: bytes | None) -> bytes | None:
+        """Return a key that halves the entries in ``start < key < stop``, or None if there is none."""
+        with self._lock:
+            order = self.order()
+            low = order.bisect_right(start)
+            high = len(order) if stop is None else order.bisect_left(stop)
+            return order[(low + high) >> 1] if low < high else None
+
+    def columns(self) -> tuple[list[bytes], list[bytes], bytes]:
+        """Return all entries in order as (keys, values, kinds), for a flush. The memtable must be sealed."""
+        inserted, based = self.inserted, self.based
+        keys = sorted([*inserted, *based])
+        if not based:
+            return keys, list(map(inserted.__getitem__, keys)), bytes((INSERT,)) * len(keys)
+        dead = REMOVE if self.counted else DELETE
+        values: list[bytes] = []
+        kinds = bytearray()
+        for key in keys:
+            value = inserted.get(key)
+            if value is not None:
+                kinds.append(INSERT)
+            elif (value := based[key]) is not None:
+                kinds.append(REPLACE)
+            else:
+                kinds.append(dead)
+                value = b""
+            values.append(value)
+        return keys, values, bytes(kinds)
+
+    def check(self) -> None:
+        """Assert the invariants. Cost: O(n log n)."""
+        with self._lock:
+            order = self.order()
+            assert self.inserted.keys().isdisjoint(self.based)
+            assert list(order) == sorted([*self.inserted, *self.based])
+            if self.counted:
+                assert list(self._plus) == sorted(self.inserted)
+                assert list(self._minus) == sorted(k for k, v in self.based.items() if v is None)
+            else:
+                assert not self.inserted
+
+
+def _include(keys: SortedList[bytes], key: bytes) -> None:
+    if key not in keys:
+        keys.add(key)

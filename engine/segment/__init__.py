@@ -1,0 +1,1 @@
+"""Segments: the immutable, sorted files of the tree (sorted-string tables)."""
