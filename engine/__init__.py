@@ -12,7 +12,8 @@
             ...
         db.count(b"a", b"b")                # exact, without reading the range
 
-Keys and values are bytes; keys are ordered as bytes are. docs/embedding.md is a tutorial, docs/architecture.md says how it works.
+Keys and values are bytes; keys are ordered as bytes are. docs/embedding.md is a tutorial,
+docs/architecture.md says how it works.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def open(path: str | os.PathLike[str], *, fs: FileSystem | None = None, **option
 
     `options` are the fields of `Options`. `fs` is for tests: another file system than the disk's.
 
-    Errors: LockedError if it is open elsewhere; CorruptionError where files are damaged; FormatVersionError; OSError;
-    TypeError and ValueError for bad options. Cost: milliseconds, plus 1 µs per entry that was not flushed yet.
+    Errors: LockedError if it is open elsewhere; CorruptionError where files are damaged; FormatVersionError;
+    OSError; TypeError and ValueError for bad options. Cost: milliseconds, plus 1 µs per entry that was not
+    flushed yet.
     """
     return Database(os.fspath(path), Options(**options), fs or DiskFileSystem())

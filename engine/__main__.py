@@ -1,7 +1,9 @@
-"""A demonstration of the engine: ``python -m lamina.engine [DIRECTORY]`` opens a database there and works on it.
+"""A demonstration of the engine: ``python -m lamina.engine [DIRECTORY]`` opens a database there and works on
+it.
 
-Reads commands from standard input, one on a line: put KEY VALUE, get KEY, delete KEY, scan [PREFIX], count [PREFIX],
-compact, stats. Without a terminal and without input it stores a few entries, shows them, and says what it did.
+Reads commands from standard input, one on a line: put KEY VALUE, get KEY, delete KEY, scan [PREFIX], count
+[PREFIX], compact, stats. Without a terminal and without input it stores a few entries, shows them, and says
+what it did.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ _HELP = "put KEY VALUE | get KEY | delete KEY | scan [PREFIX] | count [PREFIX] |
 
 
 def run_command(db: engine.Database, words: list[str]) -> str:
-    """Carry out one command and return what to print. Errors: ValueError for a command that is not understood."""
+    """Carry out one command and return what to print. Errors: ValueError for a command that is not
+    understood."""
     keys = [word.encode() for word in words[1:]]
     match words[0], len(keys):
         case "put", 2:
@@ -30,7 +33,9 @@ def run_command(db: engine.Database, words: list[str]) -> str:
             return "ok"
         case "scan", 0 | 1:
             found = db.scan(prefix=keys[0] if keys else b"", limit=100)
-            return "\n".join(f"{k.decode(errors='replace')} = {v[:60].decode(errors='replace')}" for k, v in found)
+            return "\n".join(
+                f"{k.decode(errors='replace')} = {v[:60].decode(errors='replace')}" for k, v in found
+            )
         case "count", 0 | 1:
             return str(db.count(prefix=keys[0] if keys else b""))
         case "compact", 0:
@@ -51,7 +56,9 @@ def demonstrate(db: engine.Database) -> None:
     wrote_s = time.perf_counter() - began_s
     print(f"{db.path}: wrote 10,000 entries in {wrote_s * 1000:.0f} ms")
     print(f"demo:00042 = {db[b'demo:00042'].decode()}")
-    print(f"keys that begin with demo:01 are {db.count(prefix=b'demo:01')}, the 5,000th is {db.select(None, None, 4999)}")
+    print(
+        f"{db.count(prefix=b'demo:01')} keys begin with demo:01; the 5,000th is {db.select(None, None, 4999)}"
+    )
     print(f"commands, one on a line: {_HELP}")
 
 

@@ -1,11 +1,13 @@
 """Flushes and compactions: deciding when, handing jobs to the worker, installing what comes back.
 
-Life of a job: `_schedule` builds it from the current levels and marks its runs busy; the worker writes segments and reports
-steps; `_install` opens the new segments, replaces the manifest, and only then publishes the new view and removes what is no
-longer needed. A job that fails leaves nothing behind but unfinished files, which are removed; it is tried again after a pause.
+Life of a job: `_schedule` builds it from the current levels and marks its runs busy; the worker writes
+segments and reports steps; `_install` opens the new segments, replaces the manifest, and only then publishes
+the new view and removes what is no longer needed. A job that fails leaves nothing behind but unfinished
+files, which are removed; it is tried again after a pause.
 
-Locks, in the order in which they are taken: `_install_lock` (who changes levels, manifest and settled discards), `_state` (which
-jobs run), the database's own lock (the view). The worker's replies arrive in a thread of the worker's.
+Locks, in the order in which they are taken: `_install_lock` (who changes levels, manifest and settled
+discards), `_state` (which jobs run), the database's own lock (the view). The worker's replies arrive in a
+thread of the worker's.
 """
 
 from __future__ import annotations
@@ -16,23 +18,23 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from lamina.engine.compaction.job import FlushJob, MergeJob, Output, SliceRef, Step
+from lamina.engine.compaction.layout import discarded_bytes, gaps, movable, settle
 from lamina.engine.compaction.picker import Plan, RunShape, pick_compaction
-from lamina.engine.discards import DiscardedRange, Discards
+from lamina.engine.discards import Discards
 from lamina.engine.errors import CorruptionError
 from lamina.engine.filenames import segment_name, temporary_name, wal_name
+from lamina.engine.host import Host
 from lamina.engine.levels import Levels
 from lamina.engine.manifest import Manifest, write_manifest
 from lamina.engine.memtable import Memtable
+from lamina.engine.obsolete import ObsoleteSegments
 from lamina.engine.run import Run, Slice
 from lamina.engine.segment.reader import SegmentReader
 from lamina.engine.version import levels_to_records
-from lamina.engine.workers import InlineWorker, ProcessWorker, Reply, ThreadWorker, Worker, WorkerDied
-
-if TYPE_CHECKING:
-    from lamina.engine.database import Database
+from lamina.engine.workers import InlineWorker, ProcessWorker, Reply, ThreadWorker, Worker, WorkerDiedError
 
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 5.0
@@ -54,8 +56,8 @@ class _Running(NamedTuple):
 class Background:
     """The background work of one database."""
 
-    def __init__(self, database: Database, levels: Levels, settled: Discards, wal_first: int) -> None:
-        self._db = weakref.proxy(database)
+    def __init__(self, database: Host, levels: Levels, settled: Discards, wal_first: int) -> None:
+        self._db: Host = weakref.proxy(database)
         self._fs = database.fs
         self._options = database.options
         self._counters = database.counters
@@ -74,7 +76,7 @@ class Background:
         self._exclusive = False
         self.error: Exception | None = None
         self._damaged: set[int] = set()
-        self._obsolete: list[tuple[str, weakref.ref[SegmentReader]]] = []
+        self.obsolete = ObsoleteSegments(self._fs)
         self._worker: Worker | None = None
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -94,7 +96,10 @@ class Background:
         if kind == "inline":
             self._worker = InlineWorker(self._fs, on_reply)
             return
-        self._worker = ThreadWorker(self._fs, on_reply) if kind == "thread" else ProcessWorker(on_reply)
+        if kind == "thread":
+            self._worker = ThreadWorker(self._fs, on_reply)
+        else:
+            self._worker = ProcessWorker(on_reply)
         self._thread = threading.Thread(
             target=_schedule_loop, args=(weakref.ref(self), self._wake), name="lamina-background", daemon=True
         )
@@ -110,7 +115,7 @@ class Background:
         """The worker's process id, if there is such a process now."""
         return None if self._worker is None else self._worker.pid
 
-    # -- what the database calls ----------------------------------------------------------------------------------
+    # -- what the database calls -------------------------------------------------------------------
 
     def wake(self) -> None:
         """Look for work: a memtable has been sealed. Called without locks. Inline: does the work."""
@@ -174,7 +179,9 @@ class Background:
                     return
                 level = max(1, max(self.levels.level_of(run.number) for run in runs))
                 plan = Plan(tuple(run.number for run in runs), level, "asked for")
-                needed = len(runs) > 1 or self._has_garbage(runs[0]) or self.levels.level_of(runs[0].number) == 0
+                needed = (
+                    len(runs) > 1 or self._has_garbage(runs[0]) or self.levels.level_of(runs[0].number) == 0
+                )
                 job_id = self._begin_merge(plan, start, stop) if needed else None
             if job_id is not None:
                 self.wait(lambda: job_id not in self._running)
@@ -201,7 +208,9 @@ class Background:
             raise self.error
 
     def _has_garbage(self, run: Run) -> bool:
-        if run.entries != (run.delta if self._db.counted else run.entries - sum(s.tombstones for s in run.slices)):
+        if run.entries != (
+            run.delta if self._db.counted else run.entries - sum(s.tombstones for s in run.slices)
+        ):
             return True
         return bool(self.discarded_bytes(run))
 
@@ -217,9 +226,9 @@ class Background:
             if self._thread is not threading.current_thread():
                 self._thread.join()
         with self._install_lock:
-            self.sweep(everything=True)
+            self.obsolete.sweep(everything=True)
 
-    # -- deciding -------------------------------------------------------------------------------------------------
+    # -- deciding ----------------------------------------------------------------------------------
 
     def tick(self) -> float:
         """One round of the scheduling thread; returns how long to sleep at most."""
@@ -263,7 +272,10 @@ class Background:
     def _pick(self) -> Plan | None:
         busy = {number for job in self._running.values() for number in job.busy} | self._damaged
         shapes = [
-            [RunShape(run.number, run.size_bytes, run.number in busy, self.discarded_bytes(run)) for run in runs]
+            [
+                RunShape(run.number, run.size_bytes, run.number in busy, self.discarded_bytes(run))
+                for run in runs
+            ]
             for runs in self.levels.levels
         ]
         return pick_compaction(
@@ -276,19 +288,9 @@ class Background:
 
     def discarded_bytes(self, run: Run) -> int:
         """Return about how much of a run lies in discarded ranges that it has not been rid of."""
-        if not len(self.settled):
-            return 0
-        total = 0
-        for piece in run.slices:
-            for item in self.settled.overlapping(piece.start, piece.stop):
-                if item.number > piece.segment.properties.discards_applied:
-                    start, stop = max(item.start, piece.start), item.stop
-                    if piece.stop is not None:
-                        stop = min(stop, piece.stop)
-                    total += piece.segment.offset_before(stop) - piece.segment.offset_before(start)
-        return total
+        return discarded_bytes(run, self.settled)
 
-    # -- beginning jobs -------------------------------------------------------------------------------------------
+    # -- beginning jobs ----------------------------------------------------------------------------
 
     def _begin_flush(self, memtable: Memtable) -> None:
         discards = self.settled.copy()
@@ -303,7 +305,8 @@ class Background:
         self._submit(running, job, memtable)
 
     def _begin_merge(self, plan: Plan, start: bytes, stop: bytes | None) -> int | None:
-        """Start a merge; what needs no rewriting is moved at once. Returns the job's id, None if that was all."""
+        """Start a merge; what needs no rewriting is moved at once. Returns the job's id, None if that was
+        all."""
         levels = self.levels
         runs = [run for run in levels.runs if run.number in plan.runs]
         oldest = runs[-1]
@@ -312,8 +315,17 @@ class Background:
             self._publish(levels.move_run(oldest.number, plan.level))
             self._counters.moved_runs += 1
             return None
-        output_run = oldest.number if levels.level_of(oldest.number) == plan.level else self._db.take_numbers(1)
-        moved = [piece for run in runs for piece in run.slices if self._may_move(piece, runs, is_last, start, stop)]
+        output_run = (
+            oldest.number if levels.level_of(oldest.number) == plan.level else self._db.take_numbers(1)
+        )
+        moved = movable(
+            runs,
+            self.settled,
+            start,
+            stop,
+            is_last=is_last,
+            size_min_bytes=self._options.segment_size_bytes // 2,
+        )
         for piece in moved:
             levels = levels.apply(plan.runs, piece.start, piece.stop, output_run, plan.level, [piece])
         if moved and len(runs) > 1:
@@ -330,11 +342,14 @@ class Background:
             for run in inputs
         ]
         refs = [row for row in refs if row]
-        ranges = list(_gaps(sorted(moved, key=lambda piece: piece.start), start, stop))
         ranges = [
             (low, high)
-            for low, high in ranges
-            if any((high is None or r.start < high) and (r.stop is None or low < r.stop) for row in refs for r in row)
+            for low, high in gaps(moved, start, stop)
+            if any(
+                (high is None or r.start < high) and (r.stop is None or low < r.stop)
+                for row in refs
+                for r in row
+            )
         ]
         if not ranges:
             return None
@@ -358,23 +373,6 @@ class Background:
             frozenset((*plan.runs, output_run)),
         )
         return self._submit(running, job, None)
-
-    def _may_move(self, piece: Slice, runs: list[Run], is_last: bool, start: bytes, stop: bytes | None) -> bool:
-        """Tell whether a slice can become part of the output as it is."""
-        if piece.size_bytes * 2 < self._options.segment_size_bytes or not piece.is_whole:
-            return False
-        if piece.start < start or (stop is not None and (piece.stop is None or piece.stop > stop)):
-            return False
-        p = piece.segment.properties
-        if is_last and (p.tombstones or p.delta != (p.entries if p.counted else 0)):
-            return False
-        if len(self.settled) and any(
-            item.number > p.discards_applied for item in self.settled.overlapping(piece.start, piece.stop)
-        ):
-            return False
-        return not any(
-            other is not piece for run in runs for other in run.overlapping(piece.start, piece.stop)
-        )
 
     def _output(
         self, level: int, run: int | None, age_first: int, age_last: int, size_bytes: int, ranges: int
@@ -407,7 +405,7 @@ class Background:
         self._worker.submit(job_id, job, memtable)
         return job_id
 
-    # -- installing results ---------------------------------------------------------------------------------------
+    # -- installing results ------------------------------------------------------------------------
 
     def _on_reply(self, reply: Reply) -> None:
         """Take in what the worker says. Runs in the worker's thread (inline: inside `submit`)."""
@@ -420,7 +418,8 @@ class Background:
                 try:
                     self._install(running, reply.step)
                 except Exception as failure:
-                    # Not installed: the inputs are as they were. The job's later steps must not be installed either.
+                    # Not installed: the inputs are as they were. The job's later steps must not be installed
+                    # either.
                     error = failure
             if reply.step is None or error is not None:
                 self._finish(reply.job_id, running, error)
@@ -466,21 +465,24 @@ class Background:
         wal_first: int | None = None,
         flushed: Memtable | None = None,
     ) -> None:
-        """Make `levels` the current ones: first in the manifest, then for readers. Errors: OSError, nothing changed."""
+        """Make `levels` the current ones: first in the manifest, then for readers. Errors: OSError, nothing
+        changed."""
         settled = self.settled if settled is None else settled
-        levels, settled = _settle(levels, settled)
+        levels, settled = settle(levels, settled)
         wal_first = self.wal_first if wal_first is None else wal_first
         write_manifest(self._fs, self._db.path, self.manifest(levels, settled, wal_first))
         old = {piece.segment.number: piece.segment for piece in self.levels.slices}
         new = {piece.segment.number for piece in levels.slices}
         self.levels, self.settled, self.wal_first = levels, settled, wal_first
         self._db.install_view(levels, settled, flushed)
-        for number, segment in old.items():
-            if number not in new:
-                self._obsolete.append((segment.path, weakref.ref(segment)))
-                self._db.forget_segment(segment)
+        self._retire([segment for number, segment in old.items() if number not in new])
         del old
-        self.sweep()
+        self.obsolete.sweep()
+
+    def _retire(self, segments: list[SegmentReader]) -> None:
+        for segment in segments:
+            self.obsolete.add(segment)
+            self._db.forget_segment(segment)
 
     def manifest(self, levels: Levels, settled: Discards, wal_first: int) -> Manifest:
         """Return the manifest that describes this state."""
@@ -509,6 +511,8 @@ class Background:
             if running.plan is None:
                 counters.flushes += 1
                 counters.flush_time_s += elapsed_s
+                if running.memtable is not None:
+                    self._db.note_flush(running.memtable.size_bytes, elapsed_s)
             else:
                 counters.compactions += 1
                 counters.compaction_time_s += elapsed_s
@@ -516,7 +520,7 @@ class Background:
             self._retry_s = _RETRY_FIRST_S
             return
         self._remove_leftovers(running)
-        if isinstance(error, WorkerDied):
+        if isinstance(error, WorkerDiedError):
             counters.worker_deaths += 1
             self._retry_at_s = 0.0
             return  # another process is started for the next job
@@ -537,56 +541,11 @@ class Background:
                     with contextlib.suppress(OSError):
                         self._fs.remove(name)
 
-    def sweep(self, *, everything: bool = False) -> None:
-        """Remove the files of segments that no level, snapshot or scan holds any more."""
-        kept: list[tuple[str, weakref.ref[SegmentReader]]] = []
-        for path, reader in self._obsolete:
-            if reader() is not None and not everything:
-                kept.append((path, reader))
-                continue
-            with contextlib.suppress(OSError):
-                self._fs.remove(path)
-        self._obsolete = kept
-
     def retry_now(self) -> None:
         """Forget the last error's pause: somebody believes that its cause is gone."""
         self._retry_at_s = 0.0
         self.error = None
         self.wake()
-
-
-def _settle(levels: Levels, settled: Discards) -> tuple[Levels, Discards]:
-    """Drop segments that lie wholly in discarded ranges; forget ranges that no segment still has entries of."""
-    if not len(settled):
-        return levels, settled
-    dropped: set[int] = set()
-    done: list[DiscardedRange] = []
-    for item in settled:
-        pending = False
-        for run in levels.runs:
-            for piece in run.overlapping(item.start, item.stop):
-                if piece.start >= item.start and piece.stop is not None and piece.stop <= item.stop:
-                    dropped.add(piece.segment.number)
-                elif piece.segment.properties.discards_applied < item.number:
-                    pending = True
-        if not pending:
-            done.append(item)
-    if done:
-        settled = settled.copy()
-        settled.forget(done)
-    return (levels.without_slices(dropped) if dropped else levels), settled
-
-
-def _gaps(moved: list[Slice], start: bytes, stop: bytes | None) -> Iterator[tuple[bytes, bytes | None]]:
-    """Yield what is left of a key range between the slices that are moved."""
-    for piece in moved:
-        if start < piece.start:
-            yield start, piece.start
-        if piece.stop is None:
-            return
-        start = piece.stop
-    if stop is None or start < stop:
-        yield start, stop
 
 
 def _schedule_loop(background: weakref.ref[Background], wake: threading.Event) -> None:

@@ -6,8 +6,8 @@ A batch becomes one frame of the write-ahead log, whose payload is one of
     batch     BATCH:u8  count:u32  key bytes:u32  discards:u32
               kinds:u8[count]  key sizes:u32[count]  value sizes:u32[count]  keys  values
               (start size:u32  stop size:u32  start  stop) for each discarded range
-    durable   DURABLE:u8  log number:u64  size:u64     that log has been synced up to `size`, and all before it
-    link      LINK:u8     log number:u64  size:u64     this log follows that one, which ends at `size`
+    durable   DURABLE:u8  log number:u64  size:u64   that log is synced up to `size`, and all before it
+    link      LINK:u8     log number:u64  size:u64   this log follows that one, which ends at `size`
 
 The columns of a batch are packed and unpacked by C loops, as in a block.
 """
@@ -19,9 +19,9 @@ from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
+from lamina.engine.columns import pack_column, unpack_column
 from lamina.engine.entry import KEY_SIZE_MAX, VALUE_SIZE_MAX
 from lamina.engine.errors import ClosedError
-from lamina.engine.segment.format import pack_column, unpack_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,8 +104,8 @@ class Batch:
     def put(self, key: bytes, value: bytes, *, existed: bool | None = None) -> None:
         """Store `value` under `key`.
 
-        `existed` tells a counted database whether the key is physically there now (before the batch), which saves it
-        a look. It must be right: counts are kept by it.
+        `existed` tells a counted database whether the key is physically there now (before the batch), which
+        saves it a look. It must be right: counts are kept by it.
         """
         if type(key) is not bytes or len(key) > KEY_SIZE_MAX:
             key = check_key(key)
@@ -138,7 +138,9 @@ class Batch:
 
     def __enter__(self) -> Batch:
         if self._write is None:
-            raise ClosedError("this batch belongs to no database: make it with Database.batch(), or use write()")
+            raise ClosedError(
+                "this batch belongs to no database: make it with Database.batch(), or use write()"
+            )
         return self
 
     def __exit__(

@@ -1,11 +1,12 @@
 """The block cache: decoded blocks and index parts, bounded in bytes.
 
-A cached object sits in a slot of its container (an index part in its segment's list, a block in its part's list), so a hit
-is one list access and one attribute store, without a lock and without a hash table. Eviction is CLOCK, the approximation
-of LRU that needs no bookkeeping on a hit: `used` is set by readers; the hand clears it once before it evicts.
+A cached object sits in a slot of its container (an index part in its segment's list, a block in its part's
+list), so a hit is one list access and one attribute store, without a lock and without a hash table. Eviction
+is CLOCK, the approximation of LRU that needs no bookkeeping on a hit: `used` is set by readers; the hand
+clears it once before it evicts.
 
-Threads: hits need no lock (the interpreter makes each list access atomic; a reader keeps its own reference, so an object
-evicted under it stays whole). Insertion and eviction hold the cache's lock.
+Threads: hits need no lock (the interpreter makes each list access atomic; a reader keeps its own reference,
+so an object evicted under it stays whole). Insertion and eviction hold the cache's lock.
 """
 
 from __future__ import annotations

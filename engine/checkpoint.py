@@ -17,11 +17,13 @@ _COPY_INSTEAD = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 def write_checkpoint(fs: FileSystem, source: str, target: str, manifest: Manifest, logs: list[int]) -> None:
     """Make `target` a database of `manifest`'s segments and these sealed, synced logs of `source`.
 
-    The manifest comes last, so an interrupted checkpoint is no database. The caller keeps the files in place meanwhile.
-    Errors: OSError; what was made is removed.
+    The manifest comes last, so an interrupted checkpoint is no database. The caller keeps the files in place
+    meanwhile. Errors: OSError; what was made is removed.
     """
     if fs.exists(target) and fs.list_directory(target):
-        raise FileExistsError(errno.EEXIST, "the directory of a checkpoint must not exist, or be empty", target)
+        raise FileExistsError(
+            errno.EEXIST, "the directory of a checkpoint must not exist, or be empty", target
+        )
     fs.make_directory(target)
     numbers = sorted({piece.segment for runs in manifest.levels for run in runs for piece in run.slices})
     names = [segment_name(number) for number in numbers] + [wal_name(number) for number in logs]

@@ -1,57 +1,51 @@
 """The database: ties log, memtables, levels and background work together.
 
-Life of a write: one frame into the log, one pass into the active memtable, both under `_lock`; with ``sync="always"`` then an
-fdatasync outside the lock, shared by all who wait for one. A memtable that is full is sealed with its log: a new pair takes
-its place in a fresh `View`, and the background is told.
+Life of a write: one frame into the log, one pass into the active memtable, both under `_lock`; with
+``sync="always"`` then an fdatasync outside the lock, shared by all who wait for one. A memtable that is full
+is sealed with its log: a new pair takes its place in a fresh `View`, and the background is told.
 
-Threads: `view` is replaced, never changed, so readers take it without a lock. `_lock` guards the active memtable, the logs and
-the replacement of the view; `_sync_lock` guards syncing. Lock order: background's install lock, `_sync_lock`, `_lock`.
+Threads: `view` is replaced, never changed, so readers take it without a lock. `_lock` guards the active
+memtable, the logs and the replacement of the view; `_sync_lock` guards syncing. Lock order: background's
+install lock, `_sync_lock`, `_lock`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable
 from types import TracebackType
 
+from lamina.engine import stalls
 from lamina.engine.background import Background
 from lamina.engine.batch import ENTRY, Batch, check_discard, check_key, check_value, encode_batch
 from lamina.engine.cache import Cache
 from lamina.engine.checkpoint import write_checkpoint
 from lamina.engine.discards import Discards
-from lamina.engine.entry import DELETE, INSERT, KEY_SIZE_MAX, REMOVE, REPLACE, VALUE_SIZE_MAX
+from lamina.engine.entry import INSERT, KEY_SIZE_MAX, REPLACE, VALUE_SIZE_MAX
 from lamina.engine.errors import ClosedError, EngineError, PoisonedError, ReadOnlyError
-from lamina.engine.filenames import LOCK, wal_name
+from lamina.engine.filenames import LOCK
 from lamina.engine.filesystem import FileLock, FileSystem
 from lamina.engine.layers import View
 from lamina.engine.levels import Levels
-from lamina.engine.manifest import Manifest, write_manifest
+from lamina.engine.logs import Logs
 from lamina.engine.memtable import ABSENT, ENTRY_OVERHEAD_BYTES, Memtable
-from lamina.engine.metrics import Counters, LevelStats, Stats
+from lamina.engine.metrics import Counters, Stats
+from lamina.engine.opening import adopt_files, make_directory, open_files
 from lamina.engine.options import Options
-from lamina.engine.reading import ClosedView, Readable, _bounds
-from lamina.engine.recovery import Replay, find_manifest, list_files, replay_logs, sweep
+from lamina.engine.reading import ClosedView, Readable, range_bounds
+from lamina.engine.resolution import entries_size_bytes, join_batches, resolve
 from lamina.engine.segment.reader import OpenFiles, SegmentReader
 from lamina.engine.snapshot import Snapshot
-from lamina.engine.version import levels_from_records
-from lamina.engine.wal import HEADER as WAL_HEADER
-from lamina.engine.wal import WalWriter
+from lamina.engine.statistics import build_stats
 
 _SYNC_INTERVAL_S = 1.0
 _CLOSE_FLUSH_MIN_BYTES = 1024 * 1024
-"""A smaller memtable is left in its log when closing: replaying it takes milliseconds, and tiny segments cost merges."""
-
-# Stalls, in multiples of the memtable budget that wait to be flushed, and in runs of level 0 over what a level holds.
-_SLOW_SEALED = 2
-_STOP_SEALED = 3
-_SLOW_RUNS = 2
-_STOP_RUNS = 6
+"""A smaller memtable is left in its log when closing: replaying it takes milliseconds, and tiny segments cost
+merges."""
 
 _pack_entry = ENTRY.pack
 
@@ -68,125 +62,58 @@ class Database(Readable):
         self.fs = fs
         self.counters = Counters()
         self._lock = threading.Lock()
-        self._sync_lock = threading.Lock()
         self._is_closed = False
-        self._refusal: Callable[[], Exception] | None = None
+        self._closing = threading.Event()
+        self._refusal: Exception | None = None
         self._file_lock: FileLock | None = None
         self._snapshots = 0
-        self._stall = 0
-        self._debt_bytes = 0
-        self._flush_rate_bytes_per_s = 16e6
-        self._wal: WalWriter
-        self._spare_wal: WalWriter | None = None
-        self._wants_spare = False
-        self._sealed_wals: list[WalWriter] = []
+        self._stall = stalls.NONE
+        self._pacer = stalls.Pacer(self.counters)
         self._wal_lost_bytes = 0
         self._cache = Cache(options.memory - options.memtable_budget_bytes)
         self._files = OpenFiles(options.open_files_max)
-        self._budget = options.memtable_budget_bytes
+        self._budget_bytes = options.memtable_budget_bytes
         self._is_always = options.sync == "always"
+        self._logs: Logs
         try:
             self._open()
         except BaseException:
-            if self._file_lock is not None:
-                self._file_lock.release()
+            self._release_lock()
             raise
         _open_databases.add(self)
 
-    # -- opening --------------------------------------------------------------------------------------------------
-
     def _open(self) -> None:
         options, fs, path = self.options, self.fs, self.path
-        is_new = False
         if not options.read_only:
-            if not fs.exists(path):
-                if not options.create:
-                    raise FileNotFoundError(errno.ENOENT, "there is no database here, and create=False", path)
-                fs.make_directory(path)
-                fs.sync_directory(os.path.dirname(os.path.abspath(path)) if isinstance(path, str) else path)
+            make_directory(fs, path, options)
             self._file_lock = fs.lock(os.path.join(path, LOCK))
-        manifest = find_manifest(fs, path)
-        if manifest is None:
-            if options.read_only or not options.create:
-                raise FileNotFoundError(errno.ENOENT, "there is no database here", path)
-            manifest = self._create()
-            is_new = True
-        elif options.error_if_exists:
-            raise FileExistsError(errno.EEXIST, "there is a database here, and error_if_exists=True", path)
-        if options.counted is not None and options.counted != manifest.counted:
-            raise ValueError(f"{path}: the database was created with counted={manifest.counted}; that cannot change")
+        manifest, levels, replay, self.next_number = open_files(
+            fs, path, options, self.open_segment, self._lock
+        )
         self.counted = manifest.counted
         self.created_s = manifest.created_s
-        levels, replay, manifest = self._read_files(manifest)
-        settled = Discards(manifest.discards, manifest.discards_last_number)
-        memtables = tuple(reversed(replay.memtables))
-        highest = max((number for name in list_files(fs, path) if (number := _number_in(name))), default=0)
-        self.next_number = max(manifest.next_number, highest + 1)
         if not options.read_only:
-            self._adopt(manifest, replay, is_new=is_new)
+            adopt_files(fs, path, manifest, replay)
+            self._wal_lost_bytes = 0 if replay.cut is None else replay.cut.lost_bytes
+            self._logs = Logs(fs, path, self._take_number, self._lock)
+            self._logs.active.note_link(replay.last_number, replay.last_size_bytes)
+            self._logs.active.note_durable(replay.last_number, replay.last_size_bytes)
+            replay.memtables[-1].wals.append(self._logs.active.number)
+        memtables = tuple(reversed(replay.memtables))
+        settled = Discards(manifest.discards, manifest.discards_last_number)
         self._memtable = memtables[0]
-        self.view = View(memtables, levels, self._visible(settled, memtables), counted=self.counted)
+        self.view = View(memtables, levels, _visible(settled, memtables), counted=self.counted)
         if options.verify_on_open:
             self.verify()
         self._background = Background(self, levels, settled, manifest.wal_first)
         if options.read_only:
-            self._refusal = _refuse_read_only
+            self._refusal = ReadOnlyError(f"{path}: the database was opened with read_only=True")
             return
         if options.sync == "everysec":
-            thread = threading.Thread(
-                target=_sync_loop, args=(weakref.ref(self), closing := threading.Event()), name="lamina-sync", daemon=True
-            )
-            self._closing = closing
-            thread.start()
-        self._wants_spare = options.background != "inline"
+            arguments = (weakref.ref(self), self._closing)
+            threading.Thread(target=_sync_loop, args=arguments, name="lamina-sync", daemon=True).start()
         self._after_change()
         self._background.wake()
-
-    def _create(self) -> Manifest:
-        """Make a new database: an empty log, then the manifest that names it."""
-        for name in list_files(self.fs, self.path):
-            if _number_in(name):  # an empty log of a creation that did not get far
-                self.fs.remove(os.path.join(self.path, name))
-        counted = True if self.options.counted is None else self.options.counted
-        WalWriter(self.fs, self.path, 1).close()
-        manifest = Manifest(counted, int(time.time()), 2, 1, [], [], 0)
-        write_manifest(self.fs, self.path, manifest)
-        return manifest
-
-    def _read_files(self, manifest: Manifest) -> tuple[Levels, Replay, Manifest]:
-        """Open segments and replay logs. Beside a live writer, files may go while we look: then look again."""
-        attempts = 20 if self.options.read_only else 1
-        while True:
-            attempts -= 1
-            try:
-                levels = levels_from_records(manifest.levels, self.open_segment)
-                replay = replay_logs(
-                    self.fs, self.path, manifest, memtable_size_max_bytes=self._budget, lock=self._lock
-                )
-                return levels, replay, manifest
-            except (FileNotFoundError, EngineError):
-                again = find_manifest(self.fs, self.path) if attempts else None
-                if again is None or again == manifest:
-                    raise
-                manifest = again
-
-    def _adopt(self, manifest: Manifest, replay: Replay, *, is_new: bool) -> None:
-        """Take over what recovery found: tidy up, make it durable, and begin a log of our own."""
-        fs, path = self.fs, self.path
-        sweep(fs, path, manifest, replay)
-        if replay.cut is not None:
-            self._wal_lost_bytes = replay.cut.lost_bytes
-        if not is_new:
-            # What the last process did not get around to syncing, so that later logs can say it was.
-            for memtable in replay.memtables:
-                for number in memtable.wals:
-                    file = fs.open_append(os.path.join(path, wal_name(number)))
-                    file.sync()
-                    file.close()
-        self._wal = WalWriter(fs, path, self.take_numbers(1))
-        self._wal.note_link(replay.last_number, replay.last_size_bytes)
-        self._wal.note_durable(replay.last_number, replay.last_size_bytes)
-        replay.memtables[-1].wals.append(self._wal.number)
 
     def open_segment(self, number: int, size_bytes: int | None = None) -> SegmentReader:
         """Open a segment with this database's cache."""
@@ -194,14 +121,14 @@ class Database(Readable):
             self.fs, self.path, number, cache=self._cache, files=self._files, size_bytes=size_bytes
         )
 
-    # -- writing --------------------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     def put(self, key: bytes, value: bytes, *, existed: bool | None = None) -> None:
         """Store `value` under `key`.
 
-        `existed`: see `Batch.put`. Cost: 2 µs, plus a look for `key` if the database is counted and `existed` is not
-        given. Errors: TypeError, ValueError, ClosedError, ReadOnlyError, PoisonedError; OSError where the log cannot be
-        written: then nothing has happened, and writing may be tried again.
+        `existed`: see `Batch.put`. Cost: 2 µs, plus a look for `key` if the database is counted and `existed`
+        is not given. Errors: TypeError, ValueError, ClosedError, ReadOnlyError, PoisonedError; OSError where
+        the log cannot be written: then nothing has happened, and writing may be tried again.
         """
         if type(key) is not bytes or len(key) > KEY_SIZE_MAX:
             key = check_key(key)
@@ -211,13 +138,13 @@ class Database(Readable):
             self._wait_for_room(len(key) + len(value))
         with self._lock:
             if self._refusal is not None:
-                raise self._refusal()
+                raise self._refusal
             memtable = self._memtable
             inserted = memtable.inserted
             based = memtable.based
             table: dict[bytes, bytes] | dict[bytes, bytes | None]
             if not self.counted:
-                self._wal.append(_pack_entry(REPLACE, len(key)) + key + value)
+                self._logs.append(_pack_entry(REPLACE, len(key)) + key + value)
                 if key not in based:
                     memtable.pending.append(key)
                 based[key] = value
@@ -232,18 +159,18 @@ class Database(Readable):
                     table, kind = based, REPLACE
                 else:
                     table, kind = inserted, INSERT
-                self._wal.append(_pack_entry(kind, len(key)) + key + value)
+                self._logs.append(_pack_entry(kind, len(key)) + key + value)
                 if is_change:
                     memtable.pending.append(key)
                 table[key] = value
             size_bytes = len(key) + len(value)
             self.counters.user_bytes += size_bytes
             memtable.size_bytes += size_bytes + ENTRY_OVERHEAD_BYTES
-            is_full = memtable.size_bytes >= self._budget
+            is_full = memtable.size_bytes >= self._budget_bytes
         if is_full:
             self._seal_full()
         if self._is_always:
-            self._sync_through(self._wal)
+            self._logs.sync_active()
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         self.put(key, value)
@@ -258,10 +185,12 @@ class Database(Readable):
         self.delete(key)
 
     def discard(self, start: bytes, stop: bytes) -> None:
-        """Give up the range ``start <= key < stop``: the caller promises never to read or write a key of it again.
+        """Give up the range ``start <= key < stop``: the caller promises never to read or write a key of it
+        again.
 
-        Costs next to nothing whatever the range holds; its space comes back as compaction meets it, without being read, and
-        segments that lie wholly inside it go at once. Scans and counts pass the range over from now on.
+        Costs next to nothing whatever the range holds; its space comes back as compaction meets it, without
+        being read, and segments that lie wholly inside it go at once. Scans and counts pass the range over
+        from now on.
         """
         batch = Batch()
         batch.discard(*check_discard(start, stop))
@@ -274,20 +203,20 @@ class Database(Readable):
     def write(self, *batches: Batch, sync: bool = True) -> None:
         """Write batches, all or nothing, as one frame: group commit.
 
-        Later batches win over earlier ones. ``sync=False`` leaves it to a later `sync` to make them durable, whatever the
-        option says. Cost: 1 µs, and 0.5 µs per entry. Errors: as `put`.
+        Later batches win over earlier ones. ``sync=False`` leaves it to a later `sync` to make them durable,
+        whatever the option says. Cost: 1 µs, and 0.5 µs per entry. Errors: as `put`.
         """
-        entries, existed, discards = _join(batches)
+        entries, existed, discards = join_batches(batches)
         if not entries and not discards:
             return
         if self._stall:
-            self._wait_for_room(_size(entries))
+            self._wait_for_room(entries_size_bytes(entries))
         with self._lock:
             if self._refusal is not None:
-                raise self._refusal()
-            keys, values, kinds = self._resolve(entries, existed)
+                raise self._refusal
+            keys, values, kinds = resolve(entries, existed, self._memtable, self.view)
             if keys or discards:
-                self._wal.append(encode_batch(keys, values, kinds, discards))
+                self._logs.append(encode_batch(keys, values, kinds, discards))
                 memtable = self._memtable
                 before = memtable.size_bytes
                 memtable.apply(keys, values, kinds)
@@ -297,53 +226,19 @@ class Database(Readable):
                         self.view.discards.add(start, stop)
                 added = memtable.size_bytes - before
                 self.counters.user_bytes += added - ENTRY_OVERHEAD_BYTES * len(keys)
-            is_full = self._memtable.size_bytes >= self._budget
+            is_full = self._memtable.size_bytes >= self._budget_bytes
         if is_full:
             self._seal_full()
         if self._is_always and sync:
-            self._sync_through(self._wal)
+            self._logs.sync_active()
 
-    def _resolve(
-        self, entries: dict[bytes, bytes | None], existed: dict[bytes, bool]
-    ) -> tuple[list[bytes], list[bytes], bytes]:
-        """Return a batch's entries as columns, each with the kind it has at this moment."""
-        if not self.counted:
-            keys = list(entries)
-            if None not in entries.values():
-                return keys, list(entries.values()), bytes((REPLACE,)) * len(keys)  # type: ignore[arg-type]
-            kinds = bytes([DELETE if value is None else REPLACE for value in entries.values()])
-            return keys, [value or b"" for value in entries.values()], kinds
-        inserted, based = self._memtable.inserted, self._memtable.based
-        exists_below = self.view.exists_below
-        keys = []
-        values: list[bytes] = []
-        kinds_out = bytearray()
-        for key, value in entries.items():
-            if key in inserted:
-                exists = True
-            elif (found := based.get(key, ABSENT)) is not ABSENT:
-                exists = found is not None
-            elif key in existed:
-                exists = existed[key]
-            else:
-                exists = exists_below(key)
-            if value is not None:
-                kinds_out.append(REPLACE if exists else INSERT)
-                values.append(value)
-            elif exists:
-                kinds_out.append(REMOVE)
-                values.append(b"")
-            else:
-                continue
-            keys.append(key)
-        return keys, values, bytes(kinds_out)
-
-    # -- sealing and stalls ---------------------------------------------------------------------------------------
+    # -- sealing and stalls ------------------------------------------------------------------------
 
     def _seal_full(self) -> None:
-        """Seal the active memtable if it is (still) full; a log that cannot be created now is tried again later."""
+        """Seal the active memtable if it is (still) full; a log that cannot be created now is tried again
+        later."""
         with self._lock:
-            if self._memtable.size_bytes < self._budget or self._refusal is not None:
+            if self._memtable.size_bytes < self._budget_bytes or self._refusal is not None:
                 return
             try:
                 self._seal()
@@ -353,31 +248,20 @@ class Database(Readable):
 
     def _seal(self) -> None:
         """Put a new memtable and log in the place of the active ones. The caller holds `_lock`."""
-        old = self._wal
-        wal = self._spare_wal or WalWriter(self.fs, self.path, self.take_numbers(1))
-        self._spare_wal = None
-        wal.note_link(old.number, old.size_bytes)
-        self._sealed_wals.append(old)
-        self._wal = wal
         memtable = Memtable(counted=self.counted, lock=self._lock)
-        memtable.wals.append(wal.number)
+        memtable.wals.append(self._logs.rotate())
         self._memtable = memtable
         view = self.view
         self.view = View((memtable, *view.memtables), view.levels, view.discards, counted=self.counted)
-        self.counters.wal_bytes += old.size_bytes
         self._after_change()
 
     def prepare_log(self) -> None:
-        """Create the next log ahead of time, so that sealing never waits for the disk. For the background."""
-        if self._wants_spare and self._spare_wal is None and self._refusal is None:
-            with contextlib.suppress(OSError):
-                wal = WalWriter(self.fs, self.path, self.take_numbers(1))
-                with self._lock:
-                    if self._spare_wal is None and wal.number > self._wal.number and self._refusal is None:
-                        self._spare_wal = wal
-                        return
-                wal.close()
-                self.fs.remove(wal.path)
+        """Create the next log ahead of time. For the background."""
+        self._logs.prepare()
+
+    def forget_logs(self, numbers: list[int]) -> None:
+        """Close logs whose entries are in segments now. For the background."""
+        self._logs.forget(numbers)
 
     def take_numbers(self, count: int) -> int:
         """Return the first of `count` fresh file numbers."""
@@ -386,150 +270,83 @@ class Database(Readable):
             self.next_number += count
         return first
 
+    def _take_number(self) -> int:
+        return self.take_numbers(1)
+
     def _after_change(self) -> None:
-        """Set stall state and cache size for the memtables and runs there are now. The caller holds `_lock`."""
-        view = self.view
-        sealed_bytes = sum(memtable.size_bytes for memtable in view.memtables[1:])
-        runs = len(view.levels.levels[0]) if view.levels.levels else 0
-        spare_runs = runs - self.options.level_runs_max
-        if sealed_bytes >= _STOP_SEALED * self._budget or spare_runs >= _STOP_RUNS * 2:
-            self._stall = 2
-        elif sealed_bytes >= _SLOW_SEALED * self._budget or spare_runs >= _STOP_RUNS:
-            self._stall = 1
-        else:
-            self._stall = 0
-        if self.options.background == "inline" or self.options.read_only:
-            self._stall = 0
-        memory = self.options.memory
-        limit = max(memory // 4, memory - sealed_bytes - self._budget)
-        if limit < self._cache.limit_bytes:
-            self._cache.limit_bytes = limit
-            self._cache.trim()
-        else:
-            self._cache.limit_bytes = limit
+        """Set stall state and cache size for the layers there are now. The caller holds `_lock`."""
+        options = self.options
+        if options.background != "inline":
+            self._stall = stalls.stall_state(
+                self.view, budget_bytes=self._budget_bytes, level_runs_max=options.level_runs_max
+            )
+        # One number for all memory: what memtables do not need is the cache's, but never less than a quarter.
+        sealed_bytes = sum(memtable.size_bytes for memtable in self.view.memtables[1:])
+        self._cache.limit_bytes = max(options.memory // 4, options.memory - sealed_bytes - self._budget_bytes)
+        self._cache.trim()
 
     def _wait_for_room(self, size_bytes: int) -> None:
-        """Slow a writer down, or stop it, until flushes and merges have caught up.
+        """Slow or stop a writer until flushes and merges have caught up.
 
-        Slowed, writers together go at the rate at which memtables are flushed, in pauses of a millisecond or more. Errors:
-        OSError if they are stopped and the background cannot work.
+        Errors: OSError or EngineError with the cause if the background cannot work.
         """
+        if self._stall == stalls.SLOWED:
+            self._pacer.slow_down(size_bytes + ENTRY_OVERHEAD_BYTES)
+            return
         began_s = time.monotonic()
-        if self._stall == 1:
-            self._debt_bytes += size_bytes + ENTRY_OVERHEAD_BYTES
-            pause_s = self._debt_bytes / self._flush_rate_bytes_per_s
-            if pause_s < 0.001:
-                return
-            self._debt_bytes = 0
-            time.sleep(min(pause_s, 0.05))
-        else:
-            background = self._background
-            background.wake()
-            while self._stall == 2 and self._refusal is None:
-                if not background.wait(lambda: self._stall < 2, 1.0) and background.error is not None:
-                    self._refuse_full(background.error)
-        elapsed_s = time.monotonic() - began_s
-        counters = self.counters
-        counters.stalls += 1
-        counters.stall_time_s += elapsed_s
-        counters.stall_longest_s = max(counters.stall_longest_s, elapsed_s)
-
-    def _refuse_full(self, error: Exception) -> None:
-        if isinstance(error, OSError):
-            raise OSError(error.errno, f"memtables are full and cannot be flushed: {error.strerror}", error.filename)
-        raise EngineError(f"memtables are full and cannot be flushed: {error}") from error
-
-    # -- syncing --------------------------------------------------------------------------------------------------
+        background = self._background
+        background.wake()
+        while self._stall == stalls.STOPPED and self._refusal is None:
+            is_done = background.wait(lambda: self._stall < stalls.STOPPED, 1.0)
+            error = background.error
+            if is_done or error is None:
+                continue
+            message = "memtables are full and cannot be flushed"
+            if isinstance(error, OSError):
+                raise OSError(error.errno, f"{message}: {error.strerror}", error.filename)
+            raise EngineError(f"{message}: {error}") from error
+        self._pacer.stalled(began_s)
 
     def sync(self) -> None:
         """Make all writes that have returned durable. Errors: PoisonedError if the disk refuses."""
         self._check_open()
         if not self.options.read_only:
-            self._sync_all()
+            self._sync_logs()
 
-    def _sync_through(self, wal: WalWriter) -> None:
-        """Return when what has been written to `wal` so far is durable: group commit.
-
-        Writers that come while one syncs find, when it is their turn, that the next sync covers them all.
-        """
-        size_bytes = wal.size_bytes
-        with self._sync_lock:
-            if wal.durable_size_bytes < size_bytes:
-                self._sync_locked()
-
-    def _sync_all(self) -> None:
-        with self._sync_lock:
-            self._sync_locked()
-
-    def _sync_locked(self) -> None:
-        with self._lock:
-            if self._refusal is not None and not self._is_closed:
-                raise self._refusal()
-            sealed, active = self._sealed_wals[:], self._wal
-        if not sealed and active.size_bytes <= active.durable_size_bytes:
-            return
+    def _sync_logs(self) -> None:
         try:
-            for wal in sealed:  # in order: a log is never durable before its predecessors
-                wal.sync()
-            active.sync()
-        except OSError as error:
-            self._poison(error)
-            raise PoisonedError(
-                f"{self.path}: fsync failed ({error}); what reached the disk is unknown: reopen the database"
-            ) from error
-        self.counters.wal_syncs += 1
-        with self._lock:
-            for wal in sealed:
-                if wal in self._sealed_wals:
-                    self._sealed_wals.remove(wal)
-                    wal.close()
-            active.note_durable(active.number, active.durable_size_bytes)
-
-    def _poison(self, error: OSError) -> None:
-        message = f"{self.path}: an fsync failed ({error}); writes are refused until the database is reopened"
-        self._refusal = lambda: PoisonedError(message)
+            self._logs.sync()
+        except PoisonedError as error:
+            self._refusal = self._refusal or error
+            raise
 
     def tick_sync(self) -> None:
         """Once a second, for ``sync="everysec"``."""
-        with contextlib.suppress(EngineError):
-            self._sync_all()
+        with contextlib.suppress(PoisonedError):
+            self._sync_logs()
 
-    def forget_logs(self, numbers: list[int]) -> None:
-        """Close logs whose entries are in segments now: nobody has to sync them any more."""
-        with self._lock:
-            for wal in self._sealed_wals[:]:
-                if wal.number in numbers:
-                    self._sealed_wals.remove(wal)
-                    wal.close()
-
-    # -- what the background publishes ------------------------------------------------------------------------------
+    # -- what the background publishes --------------------------------------------------
 
     def install_view(self, levels: Levels, settled: Discards, flushed: Memtable | None) -> None:
         """Publish new levels, and the departure of a flushed memtable, to readers."""
         with self._lock:
             memtables = tuple(m for m in self.view.memtables if m is not flushed)
-            self.view = View(memtables, levels, self._visible(settled, memtables), counted=self.counted)
+            self.view = View(memtables, levels, _visible(settled, memtables), counted=self.counted)
             self._after_change()
-        if flushed is not None:
-            elapsed_s = self.counters.flush_time_s / max(self.counters.flushes, 1) or 1.0
-            self._flush_rate_bytes_per_s = max(flushed.size_bytes / elapsed_s, 1e6)
+
+    def note_flush(self, size_bytes: int, elapsed_s: float) -> None:
+        """Take note of how long the flush of a memtable of `size_bytes` took."""
+        self._pacer.flushed(size_bytes, elapsed_s)
 
     def forget_segment(self, segment: SegmentReader) -> None:
         """Free what the cache holds of a segment that is no longer live."""
         self._cache.forget(segment.parts)
 
-    def _visible(self, settled: Discards, memtables: tuple[Memtable, ...]) -> Discards:
-        """Return all ranges that readers pass over: the settled ones, and those the memtables' logs hold."""
-        visible = settled.copy()
-        for memtable in memtables:
-            for start, stop in memtable.discards:
-                visible.add(start, stop)
-        return visible
-
-    # -- maintenance ------------------------------------------------------------------------------------------------
+    # -- maintenance -------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """Return the database as it is now, unaffected by later writes. Errors: OSError if no new log can be begun."""
+        """Return the database as it is now, unaffected by later writes. Errors: OSError if no new log can be
+        begun."""
         self._check_open()
         with self._lock:
             if self._refusal is None and not self._memtable.is_empty:
@@ -545,14 +362,14 @@ class Database(Readable):
         self._snapshots -= 1
         if not self._is_closed:
             with self._background.frozen():
-                self._background.sweep()
+                self._background.obsolete.sweep()
 
     def checkpoint(self, directory: str | os.PathLike[str]) -> None:
         """Make a copy of the database as it is now in `directory`, which must not exist or be empty.
 
-        Segments and logs are hard links (copies where the file system is another one), so this takes milliseconds and no
-        space at first; the copy is a database of its own and can be opened at once. Errors: OSError, FileExistsError;
-        nothing half-made stays behind.
+        Segments and logs are hard links (copies where the file system is another one), so this takes
+        milliseconds and no space at first; the copy is a database of its own and can be opened at once.
+        Errors: OSError, FileExistsError; nothing half-made stays behind.
         """
         self._check_open()
         target = os.fspath(directory)
@@ -562,7 +379,7 @@ class Database(Readable):
                     self._seal()
                 memtables = self.view.memtables if self._refusal is not None else self.view.memtables[1:]
             if not self.options.read_only:
-                self._sync_all()
+                self._sync_logs()
             background = self._background
             logs = [number for memtable in reversed(memtables) for number in memtable.wals]
             manifest = background.manifest(background.levels, background.settled, logs[0] if logs else 0)
@@ -584,11 +401,11 @@ class Database(Readable):
     def compact(self, start: bytes | None = None, stop: bytes | None = None) -> None:
         """Merge everything in a key range into one run, giving back all the space that can be given back.
 
-        Blocks until done; reads and writes go on. Cost: rewrites the range once, unless it already is one clean run.
-        Errors: as `flush`.
+        Blocks until done; reads and writes go on. Cost: rewrites the range once, unless it already is one
+        clean run. Errors: as `flush`.
         """
         self._check_writable()
-        low, high = _bounds(start, stop, None)
+        low, high = range_bounds(start, stop, None)
         self.flush()
         self._background.compact(low, high)
 
@@ -604,7 +421,8 @@ class Database(Readable):
         self._background.retry_now()
 
     def wait_idle(self, timeout_s: float | None = None) -> bool:
-        """Wait until no flush or compaction runs or is due; returns False if that took too long or one failed."""
+        """Wait until no flush or compaction runs or is due; returns False if that took too long or one
+        failed."""
         self._check_open()
         if self.options.read_only:
             return True
@@ -612,115 +430,71 @@ class Database(Readable):
         return self._background.wait(self._background.is_idle, timeout_s)
 
     def verify(self) -> None:
-        """Read every block of every segment. Errors: CorruptionError at the first damage. Cost: reads all files."""
+        """Read every block of every segment. Errors: CorruptionError at the first damage. Cost: reads all
+        files."""
         for run in self.view.runs:
             for piece in run.slices:
                 for _ in piece.segment.chunks(b"", None):
                     pass
 
     def stats(self) -> Stats:
-        """Return a picture of the database: levels, memory, amplification, stalls. Cost: microseconds per segment."""
+        """Return a picture of the database: levels, memory, amplification, stalls. Cost: microseconds per
+        segment."""
         self._check_open()
-        view, c, background = self.view, self.counters, self._background
-        levels = tuple(
-            LevelStats(
-                runs=len(runs),
-                segments=sum(len(run.slices) for run in runs),
-                size_bytes=sum(run.size_bytes for run in runs),
-                entries=sum(run.entries for run in runs),
-                tombstones=sum(piece.tombstones for run in runs for piece in run.slices),
-            )
-            for runs in view.levels.levels
-        )
-        entries = sum(level.entries for level in levels) + sum(map(len, view.memtables))
-        live = view.count(b"", None) if self.counted else None
-        alive = live if live is not None else max(entries - 2 * sum(level.tombstones for level in levels), 1)
-        read_only = self.options.read_only
-        wals = [] if read_only else [*self._sealed_wals, self._wal]
-        wal_bytes = c.wal_bytes + (0 if read_only else self._wal.size_bytes)
-        written = wal_bytes + c.flush_bytes + c.compaction_bytes
-        error = background.error
-        return Stats(
-            levels=levels,
-            live_keys=live,
-            memtables=len(view.memtables),
-            memtable_size_bytes=sum(memtable.size_bytes for memtable in view.memtables),
-            wal_size_bytes=sum(wal.size_bytes for wal in wals),
-            wal_bytes=wal_bytes,
-            wal_syncs=c.wal_syncs,
+        background = self._background
+        logs = None if self.options.read_only else self._logs
+        return build_stats(
+            self.view,
+            self.counters,
+            logs,
+            self._cache,
             wal_lost_bytes=self._wal_lost_bytes,
-            cache_size_bytes=self._cache.size_bytes,
-            cache_limit_bytes=self._cache.limit_bytes,
-            cache_misses=self._cache.misses,
-            cache_evictions=self._cache.evictions,
-            user_bytes=c.user_bytes,
-            write_amplification=round(written / c.user_bytes, 3) if c.user_bytes else 0.0,
-            read_amplification=len(view.layers),
-            space_amplification=round(entries / alive, 3) if alive else 1.0,
-            flushes=c.flushes,
-            flush_bytes=c.flush_bytes,
-            flush_time_s=c.flush_time_s,
-            compactions=c.compactions,
-            compaction_bytes=c.compaction_bytes,
-            compaction_time_s=c.compaction_time_s,
-            moved_runs=c.moved_runs,
-            moved_segments=c.moved_segments,
-            stalls=c.stalls,
-            stall_time_s=c.stall_time_s,
-            stall_longest_s=c.stall_longest_s,
-            stall_state=("none", "slowed", "stopped")[self._stall],
-            discarded_ranges=len(view.discards),
-            discarded_pending_bytes=sum(background.discarded_bytes(run) for run in view.runs),
+            stall_state=stalls.NAMES[self._stall],
+            discarded_pending_bytes=sum(background.discarded_bytes(run) for run in self.view.runs),
             snapshots=self._snapshots,
             worker_pid=background.worker_pid,
-            worker_deaths=c.worker_deaths,
-            background_error=None if error is None else str(error),
-            write_error=None if self._refusal is None or read_only else str(self._refusal()),
+            background_error=background.error,
+            write_error=None if self.options.read_only else self._refusal,
         )
 
-    # -- closing ----------------------------------------------------------------------------------------------------
+    # -- closing -----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Flush or sync what is in memory and let go of the files. Closing twice is fine.
 
-        Errors: PoisonedError, if what was acknowledged could not be made durable; the database is closed all the same.
+        Errors: PoisonedError, if what was acknowledged could not be made durable; the database is closed all
+        the same.
         """
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
-            healthy = self._refusal is None
-            self._refusal = lambda: ClosedError(f"{self.path}: the database is closed")
-            large = self._memtable.size_bytes >= min(_CLOSE_FLUSH_MIN_BYTES, self._budget)
-            if healthy and large:
+            is_healthy = self._refusal is None
+            self._refusal = ClosedError(f"{self.path}: the database is closed")
+            is_large = self._memtable.size_bytes >= min(_CLOSE_FLUSH_MIN_BYTES, self._budget_bytes)
+            if is_healthy and is_large:
                 with contextlib.suppress(OSError):
                     self._seal()
         try:
-            if healthy:
+            if is_healthy:
                 background = self._background
                 background.wake()
-                if large and background.error is None:
+                if is_large and background.error is None:
                     background.wait(lambda: len(self.view.memtables) == 1)
-                self._sync_all()
-                with self._lock, contextlib.suppress(OSError):
-                    self._wal.write_notes()
+                self._logs.sync()
         finally:
             self._release()
 
     def _release(self) -> None:
         _open_databases.discard(self)
+        self._closing.set()
         self._background.close()
         self.view = ClosedView(f"{self.path}: the database is closed")  # type: ignore[assignment]
-        if self.options.read_only:
-            return
-        if self.options.sync == "everysec":
-            self._closing.set()
-        for wal in (*self._sealed_wals, self._wal, self._spare_wal):
-            if wal is not None:
-                wal.close()
-        if self._spare_wal is not None:
-            with contextlib.suppress(OSError):
-                self.fs.remove(self._spare_wal.path)
+        if not self.options.read_only:
+            self._logs.close()
+        self._release_lock()
+
+    def _release_lock(self) -> None:
         if self._file_lock is not None:
             self._file_lock.release()
 
@@ -745,49 +519,28 @@ class Database(Readable):
 
     def _check_writable(self) -> None:
         if self._refusal is not None:
-            raise self._refusal()
+            raise self._refusal
 
     def abandon(self) -> None:
         """Leave everything to the parent process: called in the child after a fork."""
-        message = f"{self.path}: the database was opened before a fork and belongs to the parent; open it here"
+        message = (
+            f"{self.path}: the database was opened before a fork and belongs to the parent; open it here"
+        )
         self._lock = threading.Lock()
         self._is_closed = True
-        self._refusal = lambda: ClosedError(message)
+        self._refusal = ClosedError(message)
         self.view = ClosedView(message)  # type: ignore[assignment]
         if self._file_lock is not None:
             self._file_lock.abandon()
 
 
-def _refuse_read_only() -> Exception:
-    return ReadOnlyError("the database was opened with read_only=True")
-
-
-def _number_in(name: str) -> int:
-    from_name = name.split(".", 1)[0]
-    return int(from_name) if from_name.isdigit() else 0
-
-
-def _join(
-    batches: tuple[Batch, ...],
-) -> tuple[dict[bytes, bytes | None], dict[bytes, bool], list[tuple[bytes, bytes]]]:
-    """Return several batches as one: the last write of a key, the first word on whether it existed."""
-    if len(batches) == 1:
-        batch = batches[0]
-        return batch.entries, batch.existed, batch.discards
-    entries: dict[bytes, bytes | None] = {}
-    existed: dict[bytes, bool] = {}
-    discards: list[tuple[bytes, bytes]] = []
-    for batch in batches:
-        for key, hint in batch.existed.items():
-            if key not in entries:
-                existed[key] = hint
-        entries.update(batch.entries)
-        discards += batch.discards
-    return entries, existed, discards
-
-
-def _size(entries: dict[bytes, bytes | None]) -> int:
-    return sum(map(len, entries)) + sum(len(value) for value in entries.values() if value is not None)
+def _visible(settled: Discards, memtables: tuple[Memtable, ...]) -> Discards:
+    """Return all ranges that readers pass over: the settled ones, and those the memtables' logs hold."""
+    visible = settled.copy()
+    for memtable in memtables:
+        for start, stop in memtable.discards:
+            visible.add(start, stop)
+    return visible
 
 
 def _sync_loop(database: weakref.ref[Database], closing: threading.Event) -> None:

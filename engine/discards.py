@@ -1,8 +1,8 @@
 """Discarded ranges: key ranges that the caller has promised never to read or write again.
 
-Each range has a number, larger for younger ones. A segment records up to which number it was rid of discarded entries
-(`Properties.discards_applied`), so a range can be forgotten once no older segment overlaps it. Ranges that touch or
-overlap are kept as one, with the larger number: that errs on the side of remembering longer.
+Each range has a number, larger for younger ones. A segment records up to which number it was rid of discarded
+entries (`Properties.discards_applied`), so a range can be forgotten once no older segment overlaps it. Ranges
+that touch or overlap are kept as one, with the larger number: that errs on the side of remembering longer.
 """
 
 from __future__ import annotations
@@ -40,14 +40,17 @@ class Discards:
 
     def __iter__(self) -> Iterator[DiscardedRange]:
         with self._lock:
-            return iter([DiscardedRange(start, stop, number) for start, (stop, number) in self._ranges.items()])
+            return iter(
+                [DiscardedRange(start, stop, number) for start, (stop, number) in self._ranges.items()]
+            )
 
     def copy(self) -> Discards:
         """Return an independent copy. Cost: O(n)."""
         return Discards(self, self.last_number)
 
     def add(self, start: bytes, stop: bytes) -> int:
-        """Add a range under a new number and return that. Cost: O(log n), and a little for each range it swallows."""
+        """Add a range under a new number and return that. Cost: O(log n), and a little for each range it
+        swallows."""
         with self._lock:
             self.last_number += 1
             ranges = self._ranges

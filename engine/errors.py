@@ -53,4 +53,5 @@ class ReadOnlyError(EngineError):
 
 
 class PoisonedError(EngineError):
-    """An fsync failed: what lies on the disk is unknown, so writes are refused until the database is reopened."""
+    """An fsync failed: what lies on the disk is unknown, so writes are refused until the database is
+    reopened."""

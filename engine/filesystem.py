@@ -1,8 +1,8 @@
 """The only place that opens, syncs, renames or lists files, so that tests can put another one in its stead.
 
-`FileSystem` is the contract; `DiskFileSystem` keeps it with the operating system. Two rules matter to callers:
-bytes written are durable only after `sync` of the file, and a name is durable only after `sync_directory` of
-its folder. `OSError` passes through unchanged.
+`FileSystem` is the contract; `DiskFileSystem` keeps it with the operating system. Two rules matter to
+callers: bytes written are durable only after `sync` of the file, and a name is durable only after
+`sync_directory` of its folder. `OSError` passes through unchanged.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A view of the tree: the layers a reader sees, and how they are searched together.
 
-Layers are ordered, newest first: the active memtable, the sealed ones, the runs from level 0 down. A newer layer shadows the
-older ones. A `View` never changes (but for the active memtable, which its writer goes on filling), so readers need no lock:
-they keep the view they began with, and with it every file it needs.
+Layers are ordered, newest first: the active memtable, the sealed ones, the runs from level 0 down. A newer
+layer shadows the older ones. A `View` never changes (but for the active memtable, which its writer goes on
+filling), so readers need no lock: they keep the view they began with, and with it every file it needs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class View:
 
     __slots__ = ("__weakref__", "counted", "discards", "layers", "levels", "memtables", "runs")
 
-    def __init__(self, memtables: tuple[Memtable, ...], levels: Levels, discards: Discards, *, counted: bool) -> None:
+    def __init__(
+        self, memtables: tuple[Memtable, ...], levels: Levels, discards: Discards, *, counted: bool
+    ) -> None:
         self.memtables = memtables
         self.levels = levels
         self.runs = levels.runs
@@ -34,7 +36,7 @@ class View:
         self.counted = counted
         self.layers: tuple[Memtable | Run, ...] = (*memtables, *levels.runs)
 
-    # -- one key --------------------------------------------------------------------------------------------------
+    # -- one key -----------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`, or None.
@@ -73,9 +75,11 @@ class View:
                     return entry[0] == INSERT or entry[0] == REPLACE
         return False
 
-    # -- ranges ---------------------------------------------------------------------------------------------------
+    # -- ranges ------------------------------------------------------------------------------------
 
-    def scan(self, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+    def scan(
+        self, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
         """Yield the live entries with ``start <= key < stop`` in order, or backwards."""
         for keys, values in self.scan_chunks(start, stop, reverse=reverse):
             yield from zip(keys, values, strict=True)
@@ -83,7 +87,8 @@ class View:
     def scan_chunks(
         self, start: bytes, stop: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[list[bytes], list[bytes]]]:
-        """Yield what `scan` yields as parallel lists of some tens of keys and values. Cost: 0.2 µs per entry."""
+        """Yield what `scan` yields as parallel lists of some tens of keys and values. Cost: 0.2 µs per
+        entry."""
         pieces = self.discards.kept(start, stop)
         for low, high in reversed(pieces) if reverse else pieces:
             if reverse:
@@ -91,7 +96,7 @@ class View:
             else:
                 yield from _merge([layer.chunks(low, high) for layer in self.layers])
 
-    # -- counts ---------------------------------------------------------------------------------------------------
+    # -- counts ------------------------------------------------------------------------------------
 
     def count(self, start: bytes, stop: bytes | None) -> int:
         """Return how many live keys lie in ``start <= key < stop``.
@@ -172,7 +177,8 @@ def _middle_floor(floors: Sequence[bytes], low: bytes, high: bytes | None) -> by
 def _merge(sources: Iterable[Chunks]) -> Iterator[tuple[list[bytes], list[bytes]]]:
     """Merge ascending chunk streams, newest first; drop what is shadowed or removed.
 
-    As in compaction/merge.py: each round takes what is not larger than the smallest of the last buffered keys.
+    As in compaction/merge.py: each round takes what is not larger than the smallest of the last buffered
+    keys.
     """
     heads: list[tuple[Chunks, list[bytes], list[bytes | None]]] = []
     for source in sources:

@@ -1,10 +1,10 @@
 """The levels of the tree: which runs there are, newest first, and how an installed result changes them.
 
-`Levels` is immutable; each change returns a new one, so readers and snapshots keep what they hold. Level 0 is the newest;
-within a level the first run is the newest.
+`Levels` is immutable; each change returns a new one, so readers and snapshots keep what they hold. Level 0 is
+the newest; within a level the first run is the newest.
 
-Invariants (`check`): run numbers are unique; slices of a run are disjoint and in order; between runs that overlap, the
-order of the ages of their segments is the order of the runs.
+Invariants (`check`): run numbers are unique; slices of a run are disjoint and in order; between runs that
+overlap, the order of the ages of their segments is the order of the runs.
 """
 
 from __future__ import annotations
@@ -50,13 +50,20 @@ class Levels:
         return Levels(_insert(rest, level, run))
 
     def apply(
-        self, inputs: Iterable[int], start: bytes, stop: bytes | None, output: int, level: int, slices: list[Slice]
+        self,
+        inputs: Iterable[int],
+        start: bytes,
+        stop: bytes | None,
+        output: int,
+        level: int,
+        slices: list[Slice],
     ) -> Levels:
-        """Return the levels after a step of a merge: ``start <= key < stop`` of the input runs is now in `slices`.
+        """Return the levels after a step of a merge: ``start <= key < stop`` of the input runs is now in
+        `slices`.
 
-        The result goes into run `output` if that exists, which then is one of the inputs and stays where it is; otherwise
-        a new run of that number becomes the newest of `level`. Input runs left without a slice vanish. Cost: reads at
-        the two bounds of each input.
+        The result goes into run `output` if that exists, which then is one of the inputs and stays where it
+        is; otherwise a new run of that number becomes the newest of `level`. Input runs left without a slice
+        vanish. Cost: reads at the two bounds of each input.
         """
         cut = set(inputs)
         is_placed = False

@@ -4,8 +4,9 @@
     { ... JSON ... }
     crc32c 1a2b3c4d
 
-Readable text, so that a person can see the state of a database; the last line covers every byte before it. Keys are
-percent-encoded. `wal_first` is the oldest log whose entries are not all in segments: it and every later log are replayed.
+Readable text, so that a person can see the state of a database; the last line covers every byte before it.
+Keys are percent-encoded. `wal_first` is the oldest log whose entries are not all in segments: it and every
+later log are replayed.
 """
 
 from __future__ import annotations
@@ -135,8 +136,8 @@ def read_manifest(fs: FileSystem, directory: str) -> Manifest:
 def write_manifest(fs: FileSystem, directory: str, manifest: Manifest) -> int:
     """Replace the manifest, durably; returns its size in bytes.
 
-    After an OSError the old manifest may still be in place or the new one already; both are valid, because the files that
-    either names are only removed after this has returned. Cost: two syncs.
+    After an OSError the old manifest may still be in place or the new one already; both are valid, because
+    the files that either names are only removed after this has returned. Cost: two syncs.
     """
     path = os.path.join(directory, MANIFEST)
     temporary = temporary_name(path)

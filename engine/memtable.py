@@ -1,19 +1,22 @@
 """The memtable: the newest writes, in memory.
 
-Two dicts, so that a key's dict says whether it exists below this layer, and a put of a known key is one store:
+Two dicts, so that a key's dict says whether it exists below this layer, and a put of a known key is one
+store:
 
     inserted   key -> value            the key is not in any older layer       INSERT
     based      key -> value | None     the key is in an older layer            REPLACE, or REMOVE where None
 
-A key removed from `inserted` leaves no trace. An uncounted memtable uses only `based` (None then is a DELETE).
+A key removed from `inserted` leaves no trace. An uncounted memtable uses only `based` (None then is a
+DELETE).
 
-Point writes never pay for order: they only note the key in a list. The first scan or count sorts what was noted into
-sortedcontainers' lists: all keys; and, for counts, the keys that add one and those that take one away.
+Point writes never pay for order: they only note the key in a list. The first scan or count sorts what was
+noted into sortedcontainers' lists: all keys; and, for counts, the keys that add one and those that take one
+away.
 
 Invariants (`check`): the dicts share no key; after `order` the lists hold exactly the keys of the dicts.
 
-Threads: one writer at a time, under the database's lock. Point reads need no lock. What needs order (`chunks`,
-`delta_before`, `nth`) takes the lock that the memtable was given, which excludes the writer.
+Threads: one writer at a time, under the database's lock. Point reads need no lock. What needs order
+(`chunks`, `delta_before`, `nth`) takes the lock that the memtable was given, which excludes the writer.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from lamina.engine.batch import Discard
 from lamina.engine.entry import DELETE, INSERT, REMOVE, REPLACE
 
 ENTRY_OVERHEAD_BYTES = 160
-"""Memory of an entry beside key and value: two object headers, a dict slot and allocator rounding (measured)."""
+"""Memory of an entry beside key and value: two object headers, a dict slot and allocator rounding
+(measured)."""
 
 _REBUILD_RATIO = 8
 _CHUNK_FIRST = 32
@@ -41,8 +45,20 @@ ABSENT = object()
 class Memtable:
     """One layer in memory; sealed (immutable) once the writer has moved on."""
 
-    __slots__ = ("_lock", "_minus", "_order", "_plus", "based", "counted", "discards", "inserted", "pending")
-    __slots__ += ("__weakref__", "size_bytes", "wals")
+    __slots__ = (
+        "__weakref__",
+        "_lock",
+        "_minus",
+        "_order",
+        "_plus",
+        "based",
+        "counted",
+        "discards",
+        "inserted",
+        "pending",
+        "size_bytes",
+        "wals",
+    )
 
     def __init__(self, *, counted: bool, lock: AbstractContextManager[object]) -> None:
         self.counted = counted
@@ -68,7 +84,7 @@ class Memtable:
         """Whether there is nothing to flush."""
         return not (self.inserted or self.based or self.discards)
 
-    # -- writing --------------------------------------------------------------------------------------------------
+    # -- writing -----------------------------------------------------------------------------------
 
     def apply(self, keys: Sequence[bytes], values: Sequence[bytes], kinds: bytes) -> None:
         """Apply entries whose kinds speak of the moment before each. Cost: 0.3 µs per entry."""
@@ -107,9 +123,9 @@ class Memtable:
                 else:
                     based[key] = value
 
-    # -- reading --------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------
 
-    def find(self, key: bytes) -> bytes | None | object:
+    def find(self, key: bytes) -> bytes | object | None:
         """Return the value, None for a tombstone, ABSENT if this layer does not know the key."""
         value = self.inserted.get(key)
         return value if value is not None else self.based.get(key, ABSENT)
@@ -149,7 +165,8 @@ class Memtable:
         return order
 
     def chunks(self, start: bytes, stop: bytes | None) -> Iterator[tuple[list[bytes], list[bytes | None]]]:
-        """Yield the entries with ``start <= key < stop`` in order, as parallel lists; None is a tombstone's value.
+        """Yield the entries with ``start <= key < stop`` in order, as parallel lists; None is a tombstone's
+        value.
 
         While the memtable is still written to, each chunk shows it as it is when the chunk is asked for.
         """
@@ -167,7 +184,9 @@ class Memtable:
             inclusive = (False, False)
             size = min(size * 4, _CHUNK_MAX)
 
-    def chunks_reversed(self, start: bytes, stop: bytes | None) -> Iterator[tuple[list[bytes], list[bytes | None]]]:
+    def chunks_reversed(
+        self, start: bytes, stop: bytes | None
+    ) -> Iterator[tuple[list[bytes], list[bytes | None]]]:
         """Yield what `chunks` yields, the last chunk first; inside a chunk the keys ascend."""
         size = _CHUNK_FIRST
         while True:

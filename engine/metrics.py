@@ -11,8 +11,6 @@ class Counters:
     """Running totals since the database was opened. Written under the locks of those who count."""
 
     user_bytes: int = 0
-    wal_bytes: int = 0
-    wal_syncs: int = 0
     flushes: int = 0
     flush_bytes: int = 0
     flush_time_s: float = 0.0
@@ -43,8 +41,8 @@ class Stats:
     """A picture of a database. Sizes in bytes, times in seconds, totals since it was opened.
 
     `write_amplification`: bytes written to logs and segments for each byte of keys and values put.
-    `read_amplification`: layers that a lookup may have to ask. `space_amplification`: entries stored for each live one
-    (exact for a counted database, an estimate for an uncounted one).
+    `read_amplification`: layers that a lookup may have to ask. `space_amplification`: entries stored for each
+    live one (exact for a counted database, an estimate for an uncounted one).
     """
 
     levels: tuple[LevelStats, ...]

@@ -39,19 +39,19 @@ class Options:
     thread, or inline in the write that caused them (deterministic: for tools and tests)."""
 
     memory: int = 256 * MIB
-    """Bytes shared between memtables and the block cache; the resident size settles near it. More memory means
-    fewer, larger flushes and fewer reads from disk."""
+    """Bytes shared between memtables and the block cache; the resident size settles near it. More memory
+    means fewer, larger flushes and fewer reads from disk."""
 
     memtable_size_bytes: int | None = None
-    """Memory of one memtable before it is sealed and flushed; by default a sixth of `memory`. Up to three exist at
-    once. Larger: less write amplification, longer recovery."""
+    """Memory of one memtable before it is sealed and flushed; by default a sixth of `memory`. Up to three
+    exist at once. Larger: less write amplification, longer recovery."""
 
     block_size_bytes: int = 8 * KIB
     """Raw size at which a block is closed. Larger: better compression and faster scans, slower cold reads."""
 
     segment_size_bytes: int = 32 * MIB
-    """Size on disk at which a segment is closed. Larger: fewer files; smaller: compactions commit more often and
-    need less spare space."""
+    """Size on disk at which a segment is closed. Larger: fewer files; smaller: compactions commit more often
+    and need less spare space."""
 
     compression: Compression = "lz4"
     """How blocks are stored."""

@@ -33,9 +33,9 @@ def prefix_end(prefix: bytes) -> bytes | None:
 class Readable:
     """Lookups, scans, counts and positions. Ranges are half open: ``start <= key < stop``; None is no bound.
 
-    Any thread may read, without locks. A scan shows the layers that exist when it is asked for: every key that is there from then
-    until the scan passes its place is seen exactly once; keys written or removed meanwhile may be seen either way. A
-    snapshot's scan shows one moment.
+    Any thread may read, without locks. A scan shows the layers that exist when it is asked for: every key
+    that is there from then until the scan passes its place is seen exactly once; keys written or removed
+    meanwhile may be seen either way. A snapshot's scan shows one moment.
     """
 
     view: View
@@ -73,10 +73,10 @@ class Readable:
     ) -> Iterator[tuple[bytes, bytes]]:
         """Yield (key, value) in key order, or backwards, at most `limit` of them.
 
-        `prefix` stands for the range of keys that begin with it, narrowed by `start` and `stop` if they are given.
-        Cost: a seek in every layer, then 0.3 µs per entry. Errors: CorruptionError, OSError.
+        `prefix` stands for the range of keys that begin with it, narrowed by `start` and `stop` if they are
+        given. Cost: a seek in every layer, then 0.3 µs per entry. Errors: CorruptionError, OSError.
         """
-        low, high = _bounds(start, stop, prefix)
+        low, high = range_bounds(start, stop, prefix)
         if limit is not None and limit < 0:
             raise ValueError(f"limit must not be negative, but is {limit}")
         entries = self.view.scan(low, high, reverse=reverse)
@@ -92,18 +92,21 @@ class Readable:
     ) -> Iterator[tuple[list[bytes], list[bytes]]]:
         """Yield what `scan` yields as pairs of parallel lists, some tens to thousands of entries at a time.
 
-        For callers that handle many entries at once: it saves them a Python step for each. A list may be empty.
+        For callers that handle many entries at once: it saves them a Python step for each. A list may be
+        empty.
         """
-        low, high = _bounds(start, stop, prefix)
+        low, high = range_bounds(start, stop, prefix)
         return self.view.scan_chunks(low, high, reverse=reverse)
 
-    def count(self, start: bytes | None = None, stop: bytes | None = None, *, prefix: bytes | None = None) -> int:
+    def count(
+        self, start: bytes | None = None, stop: bytes | None = None, *, prefix: bytes | None = None
+    ) -> int:
         """Return how many keys lie in a range. Cost: logarithmic if the database is counted, else a scan."""
-        return self.view.count(*_bounds(start, stop, prefix))
+        return self.view.count(*range_bounds(start, stop, prefix))
 
     def rank(self, key: bytes, start: bytes | None = None) -> int:
         """Return how many keys are smaller than `key` (and not smaller than `start`). Cost: as `count`."""
-        low, high = _bounds(start, check_key(key), None)
+        low, high = range_bounds(start, check_key(key), None)
         return self.view.count(low, high)
 
     def select(
@@ -113,7 +116,7 @@ class Readable:
 
         Cost: a few hundred microseconds if the database is counted, else a scan up to there.
         """
-        low, high = _bounds(start, stop, None)
+        low, high = range_bounds(start, stop, None)
         if isinstance(n, bool) or not isinstance(n, int):
             raise TypeError(f"a position must be an integer, not {n!r}")
         if reverse:
@@ -121,7 +124,7 @@ class Readable:
         return self.view.select(low, high, n)
 
 
-def _bounds(start: bytes | None, stop: bytes | None, prefix: bytes | None) -> tuple[bytes, bytes | None]:
+def range_bounds(start: bytes | None, stop: bytes | None, prefix: bytes | None) -> tuple[bytes, bytes | None]:
     """Return a range as (inclusive start, exclusive stop or None). Errors: TypeError."""
     low = b"" if start is None else as_bytes("start", start)
     high = None if stop is None else as_bytes("stop", stop)

@@ -1,7 +1,8 @@
 """What opening a database finds: the manifest, the logs to replay, and the files that belong to nobody.
 
-Logs form a chain, each one naming its predecessor and that one's size, so a missing or shortened log is noticed. Replay
-stops where the head of wal.py says that it may; otherwise it ends in CorruptionError, with nothing changed on disk.
+Logs form a chain, each one naming its predecessor and that one's size, so a missing or shortened log is
+noticed. Replay stops where the head of wal.py says that it may; otherwise it ends in CorruptionError, with
+nothing changed on disk.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from lamina.engine.wal import HEADER, Damage, WalContents, judge, read_wal
 
 
 class Cut(NamedTuple):
-    """Where replay ended before the end of what is there: cut `path` to `size_bytes`, remove the logs in `dropped`."""
+    """Where replay ended before the end of what is there: cut `path` to `size_bytes`, remove the logs in
+    `dropped`."""
 
     path: str
     size_bytes: int
@@ -30,7 +32,8 @@ class Cut(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """What the logs hold. `memtables` oldest first; `last_number`, `last_size_bytes`: the newest log that was replayed."""
+    """What the logs hold. `memtables` oldest first; `last_number`, `last_size_bytes`: the newest log that was
+    replayed."""
 
     memtables: list[Memtable]
     last_number: int
@@ -50,7 +53,9 @@ def find_manifest(fs: FileSystem, directory: str) -> Manifest | None:
         parsed = parse_name(name)
         path = os.path.join(directory, name)
         if parsed is not None and (parsed[0] == "seg" or len(read_file(fs, path)) > HEADER.size):
-            raise CorruptionError(os.path.join(directory, MANIFEST), 0, f"the manifest is missing, but {name} is there")
+            raise CorruptionError(
+                os.path.join(directory, MANIFEST), 0, f"the manifest is missing, but {name} is there"
+            )
     return None
 
 
@@ -69,8 +74,8 @@ def replay_logs(
 ) -> Replay:
     """Read all logs from `manifest.wal_first` on into memtables. Changes nothing on disk.
 
-    A log belongs to one memtable; a memtable takes logs until it has `memtable_size_max_bytes`. Errors: CorruptionError,
-    FormatVersionError, OSError. Cost: 1 µs per entry.
+    A log belongs to one memtable; a memtable takes logs until it has `memtable_size_max_bytes`. Errors:
+    CorruptionError, FormatVersionError, OSError. Cost: 1 µs per entry.
     """
     logs = _read_logs(fs, directory, manifest.wal_first)
     durable = _durable_sizes(logs)
@@ -89,7 +94,9 @@ def replay_logs(
         if last_number:
             later = any(logs[n].payloads or logs[n].link for n in numbers[index + 1 :])
             if not _follows(path, contents, logs[last_number], durable, boot_id, is_newest=not later):
-                return Replay(memtables, last_number, last_size, unused, _cut(fs, directory, logs, last_number))
+                return Replay(
+                    memtables, last_number, last_size, unused, _cut(fs, directory, logs, last_number)
+                )
         if memtable is None or memtable.size_bytes >= memtable_size_max_bytes:
             memtable = Memtable(counted=manifest.counted, lock=lock)
             memtables.append(memtable)
@@ -98,7 +105,13 @@ def replay_logs(
         last_number, last_size = number, contents.size_bytes
         if contents.damage is not None:
             later = any(logs[n].payloads or logs[n].link for n in numbers[index + 1 :])
-            judge(path, contents, is_newest=not later, durable_size_bytes=durable.get(number, 0), boot_id=boot_id)
+            judge(
+                path,
+                contents,
+                is_newest=not later,
+                durable_size_bytes=durable.get(number, 0),
+                boot_id=boot_id,
+            )
             return Replay(memtables, last_number, last_size, unused, _cut(fs, directory, logs, number))
     return Replay(memtables, last_number, last_size, unused, None)
 
@@ -113,8 +126,8 @@ def _read_logs(fs: FileSystem, directory: str, first: int) -> dict[int, WalConte
         data = read_file(fs, path)
         contents = read_wal(path, data)
         if isinstance(contents, Damage):
-            # Header and name of a log are synced before its first frame: a bad header with something behind it has
-            # been changed since, one without was never used.
+            # Header and name of a log are synced before its first frame: a bad header with something behind
+            # it has been changed since, one without was never used.
             if len(data) > HEADER.size or number == first:
                 raise CorruptionError(path, contents.offset, contents.what)
             continue
@@ -147,7 +160,8 @@ def _follows(
     *,
     is_newest: bool,
 ) -> bool:
-    """Hold a log's link against its predecessor; False if replay ends with the predecessor. Errors: CorruptionError."""
+    """Hold a log's link against its predecessor; False if replay ends with the predecessor. Errors:
+    CorruptionError."""
     number = contents.header.number
     if contents.link is None:
         # The link is the first frame: where it is lost, so is everything in this log.
@@ -205,6 +219,8 @@ def sweep(fs: FileSystem, directory: str, manifest: Manifest, replay: Replay) ->
     logs = {number for memtable in replay.memtables for number in memtable.wals}
     for name in list_files(fs, directory):
         parsed = parse_name(name)
-        if is_temporary(name) or (parsed is not None and parsed[1] not in (live if parsed[0] == "seg" else logs)):
+        if is_temporary(name) or (
+            parsed is not None and parsed[1] not in (live if parsed[0] == "seg" else logs)
+        ):
             with contextlib.suppress(FileNotFoundError):
                 fs.remove(os.path.join(directory, name))

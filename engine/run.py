@@ -1,8 +1,8 @@
 """A run: a sorted sequence of segments that do not overlap, or of parts of segments.
 
-A `Slice` is what a run shows of one segment: the keys in ``start <= key < stop``. Compactions commit segment by segment by
-*cutting* what they have merged out of their inputs' slices, so an interrupted one leaves a consistent tree, and the last
-level is rewritten without twice its space.
+A `Slice` is what a run shows of one segment: the keys in ``start <= key < stop``. Compactions commit segment
+by segment by *cutting* what they have merged out of their inputs' slices, so an interrupted one leaves a
+consistent tree, and the last level is rewritten without twice its space.
 
 Runs and slices are immutable; any thread may read them.
 """
@@ -21,7 +21,8 @@ Chunks = Iterator[tuple[list[bytes], list[bytes | None]]]
 class Slice:
     """The part of a segment that a run shows, with what it holds.
 
-    `base` is the delta sum of the segment's entries before `start`, so that sums over the slice need no extra read.
+    `base` is the delta sum of the segment's entries before `start`, so that sums over the slice need no extra
+    read.
     """
 
     __slots__ = ("base", "delta", "entries", "segment", "size_bytes", "start", "stop")
@@ -94,9 +95,13 @@ class Slice:
         if first >= last:
             return None
         base = segment.delta_before(start) if first else 0
-        delta = (segment.delta_before(stop) if last < whole.entries and stop is not None else whole.delta) - base
+        delta = (
+            segment.delta_before(stop) if last < whole.entries and stop is not None else whole.delta
+        ) - base
         size_bytes = max(segment.size_bytes * (last - first) // whole.entries, 1)
-        return Slice(segment, start, stop, entries=last - first, base=base, delta=delta, size_bytes=size_bytes)
+        return Slice(
+            segment, start, stop, entries=last - first, base=base, delta=delta, size_bytes=size_bytes
+        )
 
     def without(self, start: bytes, stop: bytes | None) -> list[Slice]:
         """Return what is left when ``start <= key < stop`` is cut out: up to two slices."""
@@ -179,7 +184,8 @@ class Run:
         return found
 
     def chunks(self, start: bytes, stop: bytes | None) -> Chunks:
-        """Yield the entries with ``start <= key < stop`` in order, as parallel lists; None is a tombstone's value."""
+        """Yield the entries with ``start <= key < stop`` in order, as parallel lists; None is a tombstone's
+        value."""
         for piece in self.overlapping(start, stop):
             yield from piece.segment.chunks(*piece.bounds(start, stop))
 

@@ -12,7 +12,8 @@ from lamina.engine.reading import ClosedView, Readable
 class Snapshot(Readable):
     """A consistent, read-only picture. It pins memtables and files, so close it (or use ``with``) when done.
 
-    Cost: taking one seals the active memtable, which takes microseconds; holding one keeps replaced segments on disk.
+    Cost: taking one seals the active memtable, which takes microseconds; holding one keeps replaced segments
+    on disk.
     """
 
     def __init__(self, view: View, on_close: Callable[[], None]) -> None:

@@ -3,20 +3,21 @@
     header   magic:8s version:u32 number:u64 salt:u32 boot:16s crc:u32
     frame*   size:u32 ~size:u32 crc:u32 payload[size]        payloads are drawn in batch.py
 
-A frame is atomic: it is replayed whole or not at all. Its checksum is seeded with the log's salt plus the frame's offset, so
-that bytes of a log stored as a value are never taken for frames. The size is stored twice (once inverted), which tells a
-damaged header from a write that was cut short, and lets a reader find the next frame behind damage.
+A frame is atomic: it is replayed whole or not at all. Its checksum is seeded with the log's salt plus the
+frame's offset, so that bytes of a log stored as a value are never taken for frames. The size is stored twice
+(once inverted), which tells a damaged header from a write that was cut short, and lets a reader find the next
+frame behind damage.
 
-A log is created, header and name synced, before it is needed. When it comes into use its first frame is a `link`: the number
-and final size of the log before it. A log without frames was never used.
+A log is created, header and name synced, before it is needed. When it comes into use its first frame is a
+`link`: the number and final size of the log before it. A log without frames was never used.
 
 What a bad frame means (`judge`):
 
 * it is cut short by the end of the newest log: the process died in a write. Normal; the tail is cut.
-* the machine has not rebooted since (same boot id), or later frames say the place had been synced, or nothing is
-  known and good frames follow: bytes were changed after they were written. Corruption: opening refuses.
-* the machine may have lost power and the place was never synced: writes since the last sync reached the disk in
-  any order. The log is cut there, and the logs after it are dropped: what is kept is a prefix of history.
+* the machine has not rebooted since (same boot id), or later frames say the place had been synced, or nothing
+  is known and good frames follow: bytes were changed after they were written. Corruption: opening refuses.
+* the machine may have lost power and the place was never synced: writes since the last sync reached the disk
+  in any order. The log is cut there, and the logs after it are dropped: what is kept is a prefix of history.
 
 For the last two, frames of kind `durable` record what had been synced; they ride in front of the next frame.
 """
@@ -101,8 +102,8 @@ class WalWriter:
     def note_durable(self, number: int, size_bytes: int) -> None:
         """Have the next frame preceded by the note that log `number` is synced up to `size_bytes`.
 
-        Logs are synced in order, so this says that all earlier logs are durable as well; an earlier note that has not
-        been written yet is superseded.
+        Logs are synced in order, so this says that all earlier logs are durable as well; an earlier note that
+        has not been written yet is superseded.
         """
         self._notes = [note for note in self._notes if note[0] != DURABLE]
         self._notes.append(MARK.pack(DURABLE, number, size_bytes))
@@ -157,10 +158,11 @@ class Damage(NamedTuple):
 
 
 class WalContents(NamedTuple):
-    """What could be read of a log: payloads of the good frames before the first damage, and what lies behind it.
+    """What could be read of a log: payloads of the good frames before the first damage, and what lies behind
+    it.
 
-    `durable` maps log numbers to sizes that are said to be synced, by frames before or behind the damage; `link` is
-    (number, size) of the log before this one, None if this one was never used.
+    `durable` maps log numbers to sizes that are said to be synced, by frames before or behind the damage;
+    `link` is (number, size) of the log before this one, None if this one was never used.
     """
 
     header: WalHeader
@@ -239,8 +241,8 @@ def _read_header(path: str, data: bytes) -> WalHeader | Damage:
 def frames_behind(data: bytes, salt: int, start: int) -> list[bytes]:
     """Return the payloads of all good frames found at or behind `start`, at whatever offset they lie.
 
-    A frame's first eight bytes are a size and its inverse. All places where that holds are found at once: the bytes, taken
-    as one large integer, xor themselves shifted by four bytes, show ``ff ff ff ff`` there.
+    A frame's first eight bytes are a size and its inverse. All places where that holds are found at once: the
+    bytes, taken as one large integer, xor themselves shifted by four bytes, show ``ff ff ff ff`` there.
     """
     tail = data[start:]
     if len(tail) <= FRAME.size:
@@ -271,7 +273,9 @@ def judge(
     damage = contents.damage
     assert damage is not None
     if damage.offset < durable_size_bytes:
-        raise CorruptionError(path, damage.offset, f"{damage.what}, in a part of the log that had been synced")
+        raise CorruptionError(
+            path, damage.offset, f"{damage.what}, in a part of the log that had been synced"
+        )
     known = any(boot_id) and any(contents.header.boot_id)
     if known and boot_id != contents.header.boot_id:
         return True

@@ -1,7 +1,7 @@
 """The worker process: ``python -m lamina.engine.worker``, started by the engine for flushes and compactions.
 
-It speaks the frames of workers.py over its standard input and output, and lives as long as its standard input is open: the
-parent's death, however sudden, ends it. Nothing of the parent's program is imported.
+It speaks the frames of workers.py over its standard input and output, and lives as long as its standard input
+is open: the parent's death, however sudden, ends it. Nothing of the parent's program is imported.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Where jobs run: in a worker process (worker.py), in a thread, or inline.
 
-Between the engine and its worker process go frames, ``size:u32`` and JSON. The engine sends ``{"id", "job"}`` and ``{"pause"}``; the
-worker answers each job with any number of ``{"id", "step"}`` and one ``{"id", "done"}`` or ``{"id", "error"}``. A job that arrives while
-another runs is more urgent (a flush during a merge): the running one stands still until it is done.
+Between the engine and its worker process go frames, ``size:u32`` and JSON. The engine sends ``{"id", "job"}``
+and ``{"pause"}``; the worker answers each job with any number of ``{"id", "step"}`` and one ``{"id",
+"done"}`` or ``{"id", "error"}``. A job that arrives while another runs is more urgent (a flush during a
+merge): the running one stands still until it is done.
 """
 
 from __future__ import annotations
@@ -48,14 +49,16 @@ class Reply:
         self.error = error
 
 
-class WorkerDied(EngineError):
+class WorkerDiedError(EngineError):
     """The worker process ended before its job did."""
 
 
 class Worker(Protocol):
     """Takes jobs and reports on them."""
 
-    pid: int | None
+    @property
+    def pid(self) -> int | None:
+        """The process id, None if the worker is no process or has none now."""
 
     def submit(self, job_id: int, job: Job, memtable: Memtable | None) -> None:
         """Begin a job; `memtable` is what a flush job's logs hold, for those that share our memory."""
@@ -72,7 +75,8 @@ class _Stopped(BaseException):
 
 
 class JobRunner:
-    """Runs jobs one inside the other, as they arrive in `inbox`; used by the worker process and the worker thread."""
+    """Runs jobs one inside the other, as they arrive in `inbox`; used by the worker process and the worker
+    thread."""
 
     def __init__(self, fs: FileSystem, send: Callable[[Reply], None]) -> None:
         self.inbox: queue.SimpleQueue[tuple[int, Job, Memtable | None] | bool | None] = queue.SimpleQueue()
@@ -120,7 +124,7 @@ class JobRunner:
 class InlineWorker:
     """Runs a job inside `submit`."""
 
-    pid: int | None = None
+    pid = None
 
     def __init__(self, fs: FileSystem, on_reply: Callable[[Reply], None]) -> None:
         self._runner = JobRunner(fs, on_reply)
@@ -138,7 +142,7 @@ class InlineWorker:
 class ThreadWorker:
     """Runs jobs in a thread of this process."""
 
-    pid: int | None = None
+    pid = None
 
     def __init__(self, fs: FileSystem, on_reply: Callable[[Reply], None]) -> None:
         self._runner = JobRunner(fs, on_reply)
@@ -161,7 +165,7 @@ class ProcessWorker:
     """Runs jobs in a process of their own, beside this interpreter's lock.
 
     `on_reply` is called from a reader thread. When the process ends unasked, every job it had gets the error
-    `WorkerDied`, and the next `submit` starts another process.
+    `WorkerDiedError`, and the next `submit` starts another process.
     """
 
     def __init__(self, on_reply: Callable[[Reply], None]) -> None:
@@ -206,7 +210,8 @@ class ProcessWorker:
                     pipe.close()
 
     def _start(self) -> None:
-        # The child finds this package wherever the parent found it, and imports nothing of the parent's program.
+        # The child finds this package wherever the parent found it, and imports nothing of the parent's
+        # program.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         self._process = process = subprocess.Popen(
             [sys.executable, "-m", "lamina.engine.worker"],
@@ -245,7 +250,9 @@ class ProcessWorker:
                 with contextlib.suppress(OSError):
                     pipe.close()
         for job_id in lost:
-            self._on_reply(Reply(job_id, error=WorkerDied(f"the worker process ended with status {status}")))
+            self._on_reply(
+                Reply(job_id, error=WorkerDiedError(f"the worker process ended with status {status}"))
+            )
 
 
 def write_frame(pipe: IO[bytes], message: dict[str, Any]) -> None:

@@ -37,14 +37,15 @@ ENGINE_LAYERS: tuple[tuple[str, str], ...] = (
     ("storage", "wal memtable cache segment segment.format segment.block segment.filter"),
     ("segments", "segment.writer segment.reader"),
     ("structure", "run levels layers manifest version"),
-    ("upkeep", "compaction compaction.picker compaction.merge compaction.job recovery"),
-    ("processes", "worker background"),
-    ("database", "reading snapshot checkpoint check database"),
+    ("upkeep", "compaction compaction.picker compaction.merge compaction.layout compaction.job"),
+    ("opening", "recovery opening obsolete resolution host"),
+    ("processes", "workers worker background"),
+    ("database", "logs stalls statistics reading snapshot checkpoint check database"),
     ("door", "__init__ __main__"),
 )
 
 FILESYSTEM_MODULE = "lamina.engine.filesystem"
-PIPE_MODULES = ("lamina.engine.worker", "lamina.engine.background")
+PIPE_MODULES = ("lamina.engine.worker", "lamina.engine.workers")
 
 OS_FILE_NAMES = frozenset(
     "chmod copy_file_range fdatasync fsync ftruncate link listdir lstat makedirs mkdir mkfifo open"

@@ -1,7 +1,9 @@
-"""Flushes and merges as jobs: plain descriptions that can cross a process boundary, and what carries them out.
+"""Flushes and merges as jobs: plain descriptions that can cross a process boundary, and what carries them
+out.
 
-A job is done in steps, each of which writes one or more whole segments; the caller installs a step's result before the next
-begins to matter, so a job may be broken off anywhere. Nothing here knows of levels, locks or the manifest.
+A job is done in steps, each of which writes one or more whole segments; the caller installs a step's result
+before the next begins to matter, so a job may be broken off anywhere. Nothing here knows of levels, locks or
+the manifest.
 """
 
 from __future__ import annotations
@@ -74,7 +76,8 @@ class MergeJob(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A finished piece of a job: the inputs' keys in ``start <= key < stop`` are now in `segments` (perhaps none)."""
+    """A finished piece of a job: the inputs' keys in ``start <= key < stop`` are now in `segments` (perhaps
+    none)."""
 
     start: bytes
     stop: bytes | None
@@ -119,7 +122,11 @@ def run_flush(fs: FileSystem, job: FlushJob, memtable: Memtable | None = None) -
             kinds = kinds[:i] + kinds[j:]
     if job.is_last and not job.output.counted and DELETE in kinds:
         kept = [i for i, kind in enumerate(kinds) if kind != DELETE]
-        keys, values, kinds = [keys[i] for i in kept], [values[i] for i in kept], bytes([kinds[i] for i in kept])
+        keys, values, kinds = (
+            [keys[i] for i in kept],
+            [values[i] for i in kept],
+            bytes([kinds[i] for i in kept]),
+        )
     if job.is_last and job.output.counted and REMOVE in kinds:
         raise EngineError("a memtable removes keys although nothing lies below it")
     written: list[int] = []
@@ -154,7 +161,9 @@ def load_memtable(fs: FileSystem, directory: str, wals: list[int], *, counted: b
     return memtable
 
 
-def run_merge(fs: FileSystem, job: MergeJob, checkpoint: Checkpoint, wait: Callable[[float], object]) -> Iterator[Step]:
+def run_merge(
+    fs: FileSystem, job: MergeJob, checkpoint: Checkpoint, wait: Callable[[float], object]
+) -> Iterator[Step]:
     """Carry out a merge; each finished segment is a step.
 
     `checkpoint` is called often (every few milliseconds): what it raises breaks the job off. Errors: OSError,
@@ -210,7 +219,12 @@ class _Builder:
     """Writes entries into as many segments as they need; each finished one makes a `Step`."""
 
     def __init__(
-        self, fs: FileSystem, output: Output, start: bytes, stop: bytes | None, discards_applied: int,
+        self,
+        fs: FileSystem,
+        output: Output,
+        start: bytes,
+        stop: bytes | None,
+        discards_applied: int,
         throttle: Throttle | None,
     ) -> None:
         self._fs = fs
@@ -236,12 +250,15 @@ class _Builder:
     def add_block(self, block: CopiedBlock) -> Step | None:
         """Append a block undecoded; returns a step when that finished a segment."""
         step = self._roll(block.first)
-        self._open().add_block(block.first, block.last, block.frame, block.counts, block.sizes, block.block_filter)
+        self._open().add_block(
+            block.first, block.last, block.frame, block.counts, block.sizes, block.block_filter
+        )
         self._last_key = block.last
         return step
 
     def finish(self, stop: bytes | None) -> Step:
-        """End the last segment; the step reaches up to `stop`, whether or not there was anything left to write."""
+        """End the last segment; the step reaches up to `stop`, whether or not there was anything left to
+        write."""
         return self._close(stop)
 
     def abort(self) -> None:
@@ -303,7 +320,7 @@ class _Builder:
         return Step(start, stop, segments, 0, size_bytes)
 
 
-# -- crossing a process boundary ------------------------------------------------------------------------------------
+# -- crossing a process boundary ------------------------------------------------------------
 
 
 def to_json(job: FlushJob | MergeJob) -> dict[str, Any]:

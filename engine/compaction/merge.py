@@ -1,8 +1,8 @@
 """The merge kernel: several sorted inputs in, one sorted stream out.
 
-Each round takes from every input what is not larger than the smallest of the inputs' last buffered keys, and lets C merge it:
-dict updates from the oldest to the newest settle who wins, `sorted` finds the runs that are already there (timsort). Cost:
-0.5 µs per entry, against 1.4 with a heap of cursors (benchmarks/merge.py).
+Each round takes from every input what is not larger than the smallest of the inputs' last buffered keys, and
+lets C merge it: dict updates from the oldest to the newest settle who wins, `sorted` finds the runs that are
+already there (timsort). Cost: 0.5 µs per entry, against 1.4 with a heap of cursors (benchmarks/merge.py).
 
 A block whose key range no other input touches is handed on undecoded.
 """
@@ -22,7 +22,8 @@ from lamina.engine.segment.block import Block
 from lamina.engine.segment.reader import Part
 
 _BUFFER_BLOCKS = 8
-"""Blocks an input decodes at a time: enough to spread a round's fixed cost, little enough to stay in the CPU's cache."""
+"""Blocks an input decodes at a time: enough to spread a round's fixed cost, little enough to stay in the
+CPU's cache."""
 
 # Smaller blocks are merged with their neighbours rather than copied, so that none stays small for ever.
 _COPY_ENTRIES_MIN = 8
@@ -49,14 +50,31 @@ class CopiedBlock(NamedTuple):
 
 
 class Cursor:
-    """Walks one input of a merge (a run's slices) block by block, knowing each block's bounds before reading it.
+    """Walks one input of a merge (a run's slices) block by block, knowing each block's bounds before reading
+    it.
 
-    `floor` and `ceiling` bound the next unread block (`ceiling` None: no bound); `keys`, `values`, `kinds` from `at` on are
-    what has been decoded and not taken yet.
+    `floor` and `ceiling` bound the next unread block (`ceiling` None: no bound); `keys`, `values`, `kinds`
+    from `at` on are what has been decoded and not taken yet.
     """
 
-    __slots__ = ("_discards", "_part", "_slices", "_start", "_stop", "at", "block", "ceiling", "exhausted", "floor")
-    __slots__ += ("keys", "kinds", "part", "slice", "slice_index", "values")
+    __slots__ = (
+        "_discards",
+        "_part",
+        "_slices",
+        "_start",
+        "_stop",
+        "at",
+        "block",
+        "ceiling",
+        "exhausted",
+        "floor",
+        "keys",
+        "kinds",
+        "part",
+        "slice",
+        "slice_index",
+        "values",
+    )
 
     def __init__(self, slices: Sequence[Slice], start: bytes, stop: bytes | None, discards: Discards) -> None:
         self._slices = [piece for piece in slices if piece.overlaps(start, stop)]
@@ -77,7 +95,7 @@ class Cursor:
         self.slice: Slice | None = None
         self._next_slice()
 
-    # -- moving over blocks ---------------------------------------------------------------------------------------
+    # -- moving over blocks ------------------------------------------------------------------------
 
     def _next_slice(self) -> None:
         self.slice_index += 1
@@ -98,7 +116,8 @@ class Cursor:
         self._settle()
 
     def _settle(self) -> None:
-        """Find the bounds of the block at hand, passing over blocks, parts and slices that have nothing to give."""
+        """Find the bounds of the block at hand, passing over blocks, parts and slices that have nothing to
+        give."""
         while True:
             piece, part = self.slice, self._part
             assert piece is not None and part is not None
@@ -110,7 +129,9 @@ class Cursor:
                     return
                 part = self._part = piece.segment.part(self.part)
             floor = part.floors[self.block]
-            if (piece.stop is not None and floor >= piece.stop) or (self._stop is not None and floor >= self._stop):
+            if (piece.stop is not None and floor >= piece.stop) or (
+                self._stop is not None and floor >= self._stop
+            ):
                 if self._stop is not None and floor >= self._stop:
                     self.exhausted = True
                 else:
@@ -137,7 +158,7 @@ class Cursor:
         found = self._discards.overlapping(self.floor, self.ceiling)
         return bool(found) and found[0].start <= self.floor and self.ceiling <= found[0].stop
 
-    # -- giving entries -------------------------------------------------------------------------------------------
+    # -- giving entries ----------------------------------------------------------------------------
 
     def fill(self) -> None:
         """Decode the next few blocks into the buffer, which must be empty. Cost: one read."""
@@ -175,11 +196,9 @@ class Cursor:
         """Whether nothing is buffered and no block is left."""
         return self.exhausted and self.at >= len(self.keys)
 
-    def lowest(self) -> bytes | None:
-        """Return a lower bound of all that is still to come; None when there is nothing."""
-        if self.at < len(self.keys):
-            return self.keys[self.at]
-        return None if self.exhausted else self.floor
+    def lowest(self) -> bytes:
+        """Return a lower bound of all that is still to come, of which there is something."""
+        return self.keys[self.at] if self.at < len(self.keys) else self.floor
 
     def take(self, boundary: bytes) -> Columns | None:
         """Return the buffered entries up to `boundary`, itself included; None if there are none."""
@@ -216,7 +235,11 @@ class Cursor:
         frame = piece.segment.read_frames(part, b, b + 1)[0]
         block: Block = piece.segment.decode_block(part, b, frame)
         copied = CopiedBlock(
-            block.key(0), block.key(block.count - 1), frame, (entries, tombstones, delta), block.column_sizes(),
+            block.key(0),
+            block.key(block.count - 1),
+            frame,
+            (entries, tombstones, delta),
+            block.column_sizes(),
             part.filters[b],
         )
         self._step()
@@ -228,22 +251,24 @@ def merge(
 ) -> Iterator[Columns | CopiedBlock]:
     """Merge `cursors` (newest first) and yield the result in key order.
 
-    `is_last`: no older layer holds keys of this range, so that tombstones go, and in a counted database nothing but
-    inserts may remain. Blocks whose filter has another `filter_bits_per_key` are not copied. Errors: CorruptionError (naming `path`) where entries contradict each other.
+    `is_last`: no older layer holds keys of this range, so that tombstones go, and in a counted database
+    nothing but inserts may remain. Blocks whose filter has another `filter_bits_per_key` are not copied.
+    Errors: CorruptionError (naming `path`) where entries contradict each other.
     """
     while True:
         cursors = [cursor for cursor in cursors if not cursor.is_done()]
         if not cursors:
             return
-        bounds = [cursor.lowest() for cursor in cursors]
         # The input that comes first, and where the others begin.
-        first = min(range(len(cursors)), key=bounds.__getitem__)
-        head = cursors[first]
+        bounds = [cursor.lowest() for cursor in cursors]
+        lowest = min(bounds)
+        head = cursors[bounds.index(lowest)]
         if head.at >= len(head.keys):
-            ceiling = head.ceiling
-            others = [bound for i, bound in enumerate(bounds) if i != first]
-            if not others or (ceiling is not None and min(others) >= ceiling):  # type: ignore[type-var]
-                copied = head.copy_block(counted=counted, is_last=is_last, filter_bits_per_key=filter_bits_per_key)
+            bounds.remove(lowest)
+            if not bounds or (head.ceiling is not None and min(bounds) >= head.ceiling):
+                copied = head.copy_block(
+                    counted=counted, is_last=is_last, filter_bits_per_key=filter_bits_per_key
+                )
                 if copied is not None:
                     yield copied
                     continue
@@ -288,7 +313,11 @@ def combine_columns(pieces: list[Columns], *, counted: bool, is_last: bool, path
                     del kinds[key], newer[key]
                 elif kind == INVALID:
                     raise CorruptionError(
-                        path, 0, f"entries of key {key[:64]!r} contradict each other", None, (newer[key], kinds[key])
+                        path,
+                        0,
+                        f"entries of key {key[:64]!r} contradict each other",
+                        None,
+                        (newer[key], kinds[key]),
                     )
                 else:
                     newer[key] = kind
@@ -306,7 +335,11 @@ def _finish(columns: Columns, *, counted: bool, is_last: bool, path: str) -> Col
     if counted:
         at = next(i for i, kind in enumerate(kinds) if kind != INSERT)
         raise CorruptionError(
-            path, 0, f"key {columns.keys[at][:64]!r} is replaced or removed in the last layer", INSERT, kinds[at]
+            path,
+            0,
+            f"key {columns.keys[at][:64]!r} is replaced or removed in the last layer",
+            INSERT,
+            kinds[at],
         )
     if DELETE not in kinds and REMOVE not in kinds:
         return columns

@@ -1,15 +1,16 @@
 """Which runs to merge next: a pure function of their sizes.
 
-Tiered levels above, one run at the bottom (lazy leveling). With T = `level_runs_max` and F the size of a flush, a run of
-level n has up to about F x T^n bytes:
+Tiered levels above, one run at the bottom (lazy leveling). With T = `level_runs_max` and F the size of a
+flush, a run of level n has up to about F x T^n bytes:
 
-* a level above the bottom that holds T runs is merged into one run of the next level; into the bottom run itself
-  where that is the next level;
-* if the T runs are small for their level, the result stays there, so that many tiny flushes do not reach the bottom;
+* a level above the bottom that holds T runs is merged into one run of the next level; into the bottom run
+  itself where that is the next level;
+* if the T runs are small for their level, the result stays there, so that many tiny flushes do not reach the
+  bottom;
 * the bottom run moves a level down when it outgrows its own, which makes room for a tier between.
 
-A run moves down without being rewritten where it is alone. Runs that a task is working on are busy and never picked twice.
-Inputs of a merge are neighbours in age; with the bottom run among them, tombstones end there.
+A run moves down without being rewritten where it is alone. Runs that a task is working on are busy and never
+picked twice. Inputs of a merge are neighbours in age; with the bottom run among them, tombstones end there.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ Levels = list[list[RunShape]]
 
 def level_capacity_bytes(level: int, flush_size_bytes: int, level_runs_max: int) -> int:
     """Return the nominal size of one run of `level`."""
-    return flush_size_bytes * level_runs_max**level
+    return flush_size_bytes * int(level_runs_max**level)
 
 
 def pick_compaction(levels: Levels, *, flush_size_bytes: int, level_runs_max: int) -> Plan | None:
     """Return the most urgent merge, or None.
 
-    Shape: `levels[n]` is newest first; upper levels are newer than lower ones. Upper levels go first: they are what
-    reads and writers wait for.
+    Shape: `levels[n]` is newest first; upper levels are newer than lower ones. Upper levels go first: they
+    are what reads and writers wait for.
     """
     bottom = max((level for level, runs in enumerate(levels) if runs), default=0)
     for level, runs in enumerate(levels):
@@ -98,7 +99,8 @@ def _free_tail(runs: list[RunShape]) -> list[RunShape]:
 
 
 def _pick_discarded(levels: Levels) -> Plan | None:
-    """Return a rewrite of the run that would give back the largest share of itself, if a third or more of it is dead."""
+    """Return a rewrite of the run that would give back the largest share of itself, if a third or more of it
+    is dead."""
     best: tuple[float, int, int] | None = None
     for level, runs in enumerate(levels):
         for run in runs:

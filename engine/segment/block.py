@@ -6,9 +6,10 @@
     value ends    (absent if all values have the same width)
     key bytes, value bytes
 
-A width is 0xFFFFFFFF where lengths differ; then the ends of the entries within their column follow, as u16 if the column is
-shorter than 64 KiB and as u32 otherwise. Columns let every step run in C: splitting, joining, summing deltas; and a key can
-be found by binary search without decoding the block. There is no prefix compression: lz4 removes the repetition.
+A width is 0xFFFFFFFF where lengths differ; then the ends of the entries within their column follow, as u16 if
+the column is shorter than 64 KiB and as u32 otherwise. Columns let every step run in C: splitting, joining,
+summing deltas; and a key can be found by binary search without decoding the block. There is no prefix
+compression: lz4 removes the repetition.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from lamina.engine.cache import Cached
+from lamina.engine.columns import pack_column, unpack_column
 from lamina.engine.entry import DELETE, INSERT, REMOVE
 from lamina.engine.errors import CorruptionError
-from lamina.engine.segment.format import pack_column, unpack_column
 
 HEADER = struct.Struct("<IIIII")
 VARIABLE = 0xFFFFFFFF
@@ -61,18 +62,30 @@ def _split(data: bytes, start: int, width: int, count: int, ends: Sequence[int])
         return [data[a:b] for a, b in pairwise((start, *[start + end for end in ends]))]
     if count <= _FIXED_FIELDS_MAX:
         return list(_splitter(width, count).unpack_from(data, start))
-    return [data[a : a + width] for a in range(start, start + width * count, width)] if width else [b""] * count
+    return (
+        [data[a : a + width] for a in range(start, start + width * count, width)] if width else [b""] * count
+    )
 
 
 class Block(Cached):
     """A decoded data block.
 
-    `count` entries; `kinds` one byte each. Keys are split on demand: the first lookups search the raw bytes (3 µs, against
-    1.2 µs in split keys, whose splitting costs 3 µs and half as much memory again).
+    `count` entries; `kinds` one byte each. Keys are split on demand: the first lookups search the raw bytes
+    (3 µs, against 1.2 µs in split keys, whose splitting costs 3 µs and half as much memory again).
     """
 
-    __slots__ = ("_data", "_key_ends", "_key_width", "_keys", "_keys_at", "_value_ends", "_value_width", "_values_at")
-    __slots__ += ("count", "kinds")
+    __slots__ = (
+        "_data",
+        "_key_ends",
+        "_key_width",
+        "_keys",
+        "_keys_at",
+        "_value_ends",
+        "_value_width",
+        "_values_at",
+        "count",
+        "kinds",
+    )
 
     def __init__(self, path: str, offset: int, data: bytes) -> None:
         """Parse the columns of `data`. Errors: CorruptionError naming `offset`."""
@@ -108,14 +121,16 @@ class Block(Cached):
         self._value_width: int = value_width
         self._key_ends = key_ends
         self._value_ends = value_ends
-        self._keys_at = position
-        self._values_at = position + key_size
+        self._keys_at: int = position
+        self._values_at: int = position + key_size
         self._keys: list[bytes] | None = None
 
     def memory_bytes(self) -> int:
         """Return roughly what the block occupies."""
         keys = 0 if self._keys is None else self.keys_memory_bytes()
-        return len(self._data) + self.count + 6 * (len(self._key_ends) + len(self._value_ends)) // 2 + 400 + keys
+        return (
+            len(self._data) + self.count + 6 * (len(self._key_ends) + len(self._value_ends)) // 2 + 400 + keys
+        )
 
     def column_sizes(self) -> tuple[int, int]:
         """Return the bytes of all keys and of all values."""
@@ -147,7 +162,9 @@ class Block(Cached):
         values: list[bytes | None] = list(self.values())
         kinds = self.kinds
         if REMOVE in kinds or DELETE in kinds:
-            values = [None if kind == REMOVE or kind == DELETE else v for kind, v in zip(kinds, values, strict=True)]
+            values = [
+                None if kind == REMOVE or kind == DELETE else v for kind, v in zip(kinds, values, strict=True)
+            ]
         return values
 
     def key(self, index: int) -> bytes:
@@ -203,7 +220,8 @@ class Block(Cached):
         return kinds.count(INSERT, start, stop) - kinds.count(REMOVE, start, stop)
 
     def select(self, n: int) -> int:
-        """Return the smallest index whose running delta sum (itself included) exceeds `n`; `count` if none does."""
+        """Return the smallest index whose running delta sum (itself included) exceeds `n`; `count` if none
+        does."""
         total = 0
         for index, kind in enumerate(self.kinds):
             if kind == INSERT:
@@ -213,5 +231,3 @@ class Block(Cached):
             elif kind == REMOVE:
                 total -= 1
         return self.count
-
-

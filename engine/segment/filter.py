@@ -1,11 +1,13 @@
 """A bloom filter for each data block, built and probed with a handful of big-integer operations.
 
-The filter of a block with `n` entries is `shards` sectors of `width` bits each, a pure function of `n` and the bits per
-key; a key's hash chooses its sector and, from two tables of 3-bit patterns, the six bits it sets there. One `|=` per key
-builds it, one `&` probes it: 0.3 µs each, where setting six bits one by one costs 0.9.
+The filter of a block with `n` entries is `shards` sectors of `width` bits each, a pure function of `n` and
+the bits per key; a key's hash chooses its sector and, from two tables of 3-bit patterns, the six bits it sets
+there. One `|=` per key builds it, one `&` probes it: 0.3 µs each, where setting six bits one by one costs
+0.9.
 
-Because the filter belongs to a block, a compaction that copies a block copies its filter with it and never looks at the
-keys. At 10 bits a key about 1.2 % of the lookups of absent keys pass (`tests/engine/test_filter.py` holds it below 1.5 %).
+Because the filter belongs to a block, a compaction that copies a block copies its filter with it and never
+looks at the keys. At 10 bits a key about 1.2 % of the lookups of absent keys pass
+(`tests/engine/test_filter.py` holds it below 1.5 %).
 
 Bit positions are part of the file format: the pattern tables must never change.
 """
@@ -39,7 +41,8 @@ def filter_shape(entries: int, bits_per_key: int) -> tuple[int, int]:
 
 @functools.cache
 def _tables(width: int) -> tuple[list[int], list[int]]:
-    """Return the two pattern tables for sectors of `width` bits: 4096 integers with (up to) 3 bits set each."""
+    """Return the two pattern tables for sectors of `width` bits: 4096 integers with (up to) 3 bits set
+    each."""
     tables: list[list[int]] = []
     for table in (0, 1):
         patterns = []

@@ -4,24 +4,23 @@
     frame*    data blocks, each group of them followed by the index part that describes it
     frame     top index: one row per index part
     frame     properties: JSON
-    footer    top offset:u64  top size:u32  properties offset:u64  properties size:u32  version:u32  crc:u32  magic:8s
+    footer    top offset:u64 size:u32  properties offset:u64 size:u32  version:u32  crc:u32  magic:8s
 
     frame     crc:u32  size:u32  tag:u8  payload[size]        tag = what | codec << 4
 
-All integers are little-endian. `crc` of a frame covers everything behind it in the frame and is seeded with the
-file's salt plus the frame's offset, so that a frame is valid in one place of one file only. A file can be walked
-frame by frame from its header when its indexes are lost.
+All integers are little-endian. `crc` of a frame covers everything behind it in the frame and is seeded with
+the file's salt plus the frame's offset, so that a frame is valid in one place of one file only. A file can be
+walked frame by frame from its header when its indexes are lost.
 
-An index part describes up to 256 data blocks: for each its *floor* (a shortened separator: larger than every key
-before the block, not larger than the block's first key), offset, running counts and its bloom filter. The top index
-describes the parts in the same way. docs/format.md draws every byte.
+An index part describes up to 256 data blocks: for each its *floor* (a shortened separator: larger than every
+key before the block, not larger than the block's first key), offset, running counts and its bloom filter. The
+top index describes the parts in the same way. docs/format.md draws every byte.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-import sys
 from array import array
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -30,6 +29,7 @@ from typing import NamedTuple
 import lz4.block
 
 from lamina.engine.checksum import crc32c
+from lamina.engine.columns import pack_column, unpack_column
 from lamina.engine.errors import CorruptionError, FormatVersionError
 
 FORMAT_VERSION = 1
@@ -51,13 +51,13 @@ RAW = 0
 LZ4 = 1
 
 FLOOR_SIZE_MAX = 4096
-"""Floors are cut to this many bytes; a floor of exactly this size may equal or precede keys before its block."""
+"""Floors are cut to this many bytes; a floor of exactly this size may equal or precede keys before its
+block."""
 
 PART_BLOCKS_MAX = 256
 PART_FLOORS_SIZE_MAX = 256 * 1024
 
 _UINT32 = 0xFFFFFFFF
-_LITTLE_ENDIAN = sys.byteorder == "little"
 
 
 class Frame(NamedTuple):
@@ -97,7 +97,8 @@ def check_version(path: str, version: int) -> None:
 def encode_frame(salt: int, offset: int, tag: int, payload: bytes, *, compress: bool) -> bytes:
     """Return the frame that holds `payload` at `offset` of a file.
 
-    Payloads that lz4 does not shrink by an eighth are kept raw: decompressing them would cost more than it saves.
+    Payloads that lz4 does not shrink by an eighth are kept raw: decompressing them would cost more than it
+    saves.
     """
     if compress and len(payload) > 64:
         packed = lz4.block.compress(payload)
@@ -109,15 +110,16 @@ def encode_frame(salt: int, offset: int, tag: int, payload: bytes, *, compress: 
 
 
 def reseat_frame(frame: bytes, salt: int, offset: int) -> bytes:
-    """Return a frame's bytes with the checksum they need at another place. The caller has verified `frame`."""
+    """Return a frame's bytes with the checksum they need at another place. The caller has verified
+    `frame`."""
     return crc32c((salt + offset) & _UINT32, frame[4:]).to_bytes(4, "little") + frame[4:]
 
 
 def decode_frame(path: str, salt: int, offset: int, data: bytes, tag: int) -> bytes:
     """Verify one frame and return its payload, decompressed.
 
-    Units: `data` is the whole frame as read at `offset`. Errors: CorruptionError. Cost: one pass of CRC-32C and one
-    of lz4.
+    Units: `data` is the whole frame as read at `offset`. Errors: CorruptionError. Cost: one pass of CRC-32C
+    and one of lz4.
     """
     if len(data) < FRAME.size:
         raise CorruptionError(path, offset, f"{_NAMES[tag]} is cut short", FRAME.size, len(data))
@@ -133,7 +135,7 @@ def decode_frame(path: str, salt: int, offset: int, data: bytes, tag: int) -> by
     if found_tag >> 4 == RAW:
         return payload
     try:
-        return lz4.block.decompress(payload)
+        return bytes(lz4.block.decompress(payload))
     except (lz4.block.LZ4BlockError, ValueError, MemoryError) as error:
         raise CorruptionError(path, offset, f"{_NAMES[tag]} does not decompress: {error}") from None
 
@@ -144,9 +146,9 @@ _NAMES = {DATA: "data block", PART: "index part", TOP: "top index", PROPERTIES: 
 class Index(NamedTuple):
     """A decoded index part or top index: row `i` describes a block (or part) `i`.
 
-    `floors[i]` bounds its keys from below, `offsets[i]` is its frame and `offsets_end` where the last one ends
-    (the frames of a part are contiguous; a top index gives `sizes` instead). `entries`, `tombstones` and `deltas` hold
-    running totals *before* row `i`, with one more for the end.
+    `floors[i]` bounds its keys from below, `offsets[i]` is its frame and `offsets_end` where the last one
+    ends (the frames of a part are contiguous; a top index gives `sizes` instead). `entries`, `tombstones` and
+    `deltas` hold running totals *before* row `i`, with one more for the end.
     """
 
     floors: list[bytes]
@@ -170,10 +172,11 @@ def encode_index(
     deltas: list[int],
     filters: list[bytes],
 ) -> bytes:
-    """Return the payload of an index; the three count columns are per row here, running totals after decoding.
+    """Return the payload of an index; the three count columns are per row here, running totals after
+    decoding.
 
-    Shape: rows:u32 floor bytes:u32 filter bytes:u32 | offset:u64* size:u32* entries:u64* tombstones:u64* deltas:i64*
-    floor end:u32* filter end:u32* | floors | filters
+    Shape: rows:u32 floor bytes:u32 filter bytes:u32 | offset:u64* size:u32* entries:u64* tombstones:u64*
+    deltas:i64* floor end:u32* filter end:u32* | floors | filters
     """
     floor_bytes = b"".join(floors)
     filter_bytes = b"".join(filters)
@@ -219,29 +222,13 @@ def decode_index(path: str, offset: int, payload: bytes) -> Index:
     )
 
 
-def pack_column(code: str, numbers: Sequence[int] | accumulate[int]) -> bytes:
-    """Return little-endian numbers of the `array` type `code`, side by side."""
-    column = array(code, numbers)
-    if not _LITTLE_ENDIAN:
-        column.byteswap()
-    return column.tobytes()
-
-
-def unpack_column(code: str, data: bytes) -> array[int]:
-    """Inverse of `pack_column`; ValueError if `data` is not a whole number of items."""
-    column: array[int] = array(code)
-    column.frombytes(data)
-    if not _LITTLE_ENDIAN:
-        column.byteswap()
-    return column
-
-
 class Properties(NamedTuple):
     """What a segment says of itself, enough to rebuild a lost manifest.
 
-    `start` (inclusive) and `stop` (exclusive, None: no bound) are the key range that the segment *answers for*: for
-    those keys it replaces all segments and logs whose ages lie inside `age_first..age_last`, the numbers of the
-    write-ahead logs its entries came from. `ceiling` is a short bound above its last key. `discards_applied` is the newest discarded range whose entries were dropped.
+    `start` (inclusive) and `stop` (exclusive, None: no bound) are the key range that the segment *answers
+    for*: for those keys it replaces all segments and logs whose ages lie inside `age_first..age_last`, the
+    numbers of the write-ahead logs its entries came from. `ceiling` is a short bound above its last key.
+    `discards_applied` is the newest discarded range whose entries were dropped.
     """
 
     number: int
@@ -307,8 +294,8 @@ def decode_footer(path: str, offset: int, data: bytes, salt: int) -> tuple[Frame
 def separator(last: bytes, first: bytes) -> bytes:
     """Return a short floor between two neighbouring keys: ``last < floor <= first``.
 
-    At most FLOOR_SIZE_MAX bytes: where the keys agree for longer than that, the floor is that common prefix, which
-    is only known to be ``<= first`` (see `is_exact`). Cost: a few comparisons.
+    At most FLOOR_SIZE_MAX bytes: where the keys agree for longer than that, the floor is that common prefix,
+    which is only known to be ``<= first`` (see `is_exact`). Cost: a few comparisons.
     """
     first = first[:FLOOR_SIZE_MAX]
     low, high = 0, min(len(last), len(first))

@@ -1,8 +1,8 @@
 """Reading a segment: point lookups, ranges of blocks, counts and positions.
 
-A segment opens with one or two reads (footer, properties, top index). Index parts and blocks are read when they are
-needed and kept in the shared cache: `parts[p].blocks[b]` is the block or None, so a hot lookup is two list accesses and
-two binary searches. Segments are immutable: any thread may read, without locks.
+A segment opens with one or two reads (footer, properties, top index). Index parts and blocks are read when
+they are needed and kept in the shared cache: `parts[p].blocks[b]` is the block or None, so a hot lookup is
+two list accesses and two binary searches. Segments are immutable: any thread may read, without locks.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Part(Cached):
 
 
 class Position(NamedTuple):
-    """A place in a segment: entry `index` of block `block` of part `part`; `index` may be the block's count."""
+    """A place in a segment: entry `row` of block `block` of part `part`; `row` may be the block's count."""
 
     part: int
     block: int
-    index: int
+    row: int
 
 
 class OpenFiles:
@@ -82,8 +82,22 @@ class OpenFiles:
 class SegmentReader:
     """An open segment."""
 
-    __slots__ = ("_cache", "_filter_bits", "_files", "_fs", "_salt", "file", "number", "part_floors", "parts", "path")
-    __slots__ += ("__weakref__", "properties", "size_bytes", "top")
+    __slots__ = (
+        "__weakref__",
+        "_cache",
+        "_files",
+        "_filter_bits",
+        "_fs",
+        "_salt",
+        "file",
+        "number",
+        "part_floors",
+        "parts",
+        "path",
+        "properties",
+        "size_bytes",
+        "top",
+    )
 
     def __init__(
         self,
@@ -108,7 +122,9 @@ class SegmentReader:
         file = self._open()
         self.size_bytes = file.size()
         if size_bytes is not None and size_bytes != self.size_bytes:
-            raise CorruptionError(self.path, min(size_bytes, self.size_bytes), "size of file", size_bytes, self.size_bytes)
+            raise CorruptionError(
+                self.path, min(size_bytes, self.size_bytes), "size of file", size_bytes, self.size_bytes
+            )
         self._salt = fmt.decode_header(self.path, file.pread(fmt.HEADER.size, 0))
         tail_at = max(fmt.HEADER.size, self.size_bytes - _TAIL_SIZE_BYTES)
         tail = file.pread(self.size_bytes - tail_at, tail_at)
@@ -122,10 +138,14 @@ class SegmentReader:
             data = tail[at : at + place.size_bytes] if at >= 0 else file.pread(place.size_bytes, place.offset)
             return fmt.decode_frame(self.path, self._salt, place.offset, data, tag)
 
-        self.properties = fmt.Properties.decode(self.path, properties.offset, frame(properties, fmt.PROPERTIES))
+        self.properties = fmt.Properties.decode(
+            self.path, properties.offset, frame(properties, fmt.PROPERTIES)
+        )
         self._filter_bits = self.properties.filter_bits_per_key
         if self.properties.number != number:
-            raise CorruptionError(self.path, properties.offset, "segment number", number, self.properties.number)
+            raise CorruptionError(
+                self.path, properties.offset, "segment number", number, self.properties.number
+            )
         self.top = fmt.decode_index(self.path, top.offset, frame(top, fmt.TOP))
         self.part_floors = self.top.floors
         self.parts: list[Part | None] = [None] * len(self.part_floors)
@@ -141,7 +161,7 @@ class SegmentReader:
             self._files.opened(self)
         return file
 
-    # -- blocks ---------------------------------------------------------------------------------------------------
+    # -- blocks ------------------------------------------------------------------------------------
 
     def part(self, number: int) -> Part:
         """Return index part `number`, from the cache or from disk."""
@@ -194,10 +214,11 @@ class SegmentReader:
             return blocks  # type: ignore[return-value]
         frames = self.read_frames(part, start, stop)
         return [
-            self.decode_block(part, start + i, frames[i]) if block is None else block for i, block in enumerate(blocks)
+            self.decode_block(part, start + i, frames[i]) if block is None else block
+            for i, block in enumerate(blocks)
         ]
 
-    # -- lookups --------------------------------------------------------------------------------------------------
+    # -- lookups -----------------------------------------------------------------------------------
 
     def get(self, key: bytes, h: int) -> tuple[int, bytes] | None:
         """Return (kind, value) of `key`, whose hash is `h`, or None.
@@ -226,8 +247,8 @@ class SegmentReader:
     def _settle(self, part: Part, b: int, key: bytes) -> int:
         """Return which block may hold `key` where floors were cut short and `bisect` is not enough.
 
-        Floors of FLOOR_SIZE_MAX bytes that are a prefix of `key` leave it open which of their blocks, or the one before
-        them, has it: search those by their real first keys.
+        Floors of FLOOR_SIZE_MAX bytes that are a prefix of `key` leave it open which of their blocks, or the
+        one before them, has it: search those by their real first keys.
         """
         floor = part.floors[b]
         if not key.startswith(floor):
@@ -243,7 +264,8 @@ class SegmentReader:
         return low
 
     def seek(self, key: bytes) -> Position:
-        """Return the position of the first entry whose key is not smaller than `key` (perhaps an end of a block)."""
+        """Return the position of the first entry whose key is not smaller than `key` (perhaps an end of a
+        block)."""
         p = bisect_right(self.part_floors, key) - 1
         if p < 0:
             return Position(0, 0, 0)
@@ -261,8 +283,8 @@ class SegmentReader:
         place = self.seek(key)
         part = self.part(place.part)
         block_sum = 0
-        if place.index:
-            block_sum = self.block(part, place.block).delta(0, place.index)
+        if place.row:
+            block_sum = self.block(part, place.block).delta(0, place.row)
         return self.top.deltas[place.part] + part.deltas[place.block] + block_sum
 
     def entries_before(self, key: bytes) -> int:
@@ -271,7 +293,8 @@ class SegmentReader:
         if p < 0:
             return 0
         place = self.seek(key)
-        return self.top.entries[place.part] + self.part(place.part).entries[place.block] + place.index
+        before: int = self.top.entries[place.part] + self.part(place.part).entries[place.block]
+        return before + place.row
 
     def offset_before(self, key: bytes) -> int:
         """Return roughly how many bytes of the file hold smaller keys, without reading a block."""
@@ -281,12 +304,14 @@ class SegmentReader:
         part = self.part(p)
         return part.offsets[max(bisect_right(part.floors, key) - 1, 0)]
 
-    # -- ranges ---------------------------------------------------------------------------------------------------
+    # -- ranges ------------------------------------------------------------------------------------
 
     def chunks(self, start: bytes, stop: bytes | None) -> Iterator[tuple[list[bytes], list[bytes | None]]]:
-        """Yield the entries with ``start <= key < stop`` in order, as parallel lists; None is a tombstone's value.
+        """Yield the entries with ``start <= key < stop`` in order, as parallel lists; None is a tombstone's
+        value.
 
-        Reads ahead up to 16 blocks at a time, growing as the scan goes on, and leaves the cache to point lookups.
+        Reads ahead up to 16 blocks at a time, growing as the scan goes on, and leaves the cache to point
+        lookups.
         """
         place = self.seek(start)
         p, b, index = place
@@ -315,7 +340,9 @@ class SegmentReader:
             p += 1
             b = 0
 
-    def chunks_reversed(self, start: bytes, stop: bytes | None) -> Iterator[tuple[list[bytes], list[bytes | None]]]:
+    def chunks_reversed(
+        self, start: bytes, stop: bytes | None
+    ) -> Iterator[tuple[list[bytes], list[bytes | None]]]:
         """Yield what `chunks` yields, the last chunk first; inside a chunk the keys ascend."""
         if stop is None:
             p = len(self.part_floors) - 1

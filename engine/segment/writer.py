@@ -1,8 +1,9 @@
 """Building a segment file from sorted entries.
 
-`SegmentWriter` takes entries a chunk at a time (three parallel columns), cuts them into blocks and writes frames in order;
-nothing is ever rewritten, so memory stays at one index part. Blocks taken over from another segment go in undecoded
-(`add_block`). An entry too large for a block gets a block of its own, so that no small neighbour pays for it.
+`SegmentWriter` takes entries a chunk at a time (three parallel columns), cuts them into blocks and writes
+frames in order; nothing is ever rewritten, so memory stays at one index part. Blocks taken over from another
+segment go in undecoded (`add_block`). An entry too large for a block gets a block of its own, so that no
+small neighbour pays for it.
 """
 
 from __future__ import annotations
@@ -24,13 +25,23 @@ from lamina.engine.segment.filter import build_filter
 
 _WRITE_SIZE_BYTES = 256 * 1024
 _CHUNK_BLOCKS = 16
-"""Entries are gathered until they fill this many blocks: cutting costs Python steps once per call, not per entry."""
+"""Entries are gathered until they fill this many blocks: cutting costs Python steps once per call, not per
+entry."""
 
 
 class _IndexRows:
     """The rows of an index that is being gathered."""
 
-    __slots__ = ("deltas", "entries", "filters", "floors", "floors_size_bytes", "offsets", "sizes", "tombstones")
+    __slots__ = (
+        "deltas",
+        "entries",
+        "filters",
+        "floors",
+        "floors_size_bytes",
+        "offsets",
+        "sizes",
+        "tombstones",
+    )
 
     def __init__(self) -> None:
         self.floors: list[bytes] = []
@@ -63,8 +74,8 @@ class _IndexRows:
 class SegmentWriter:
     """Writes one segment under a temporary name and gives it its real name in `finish`.
 
-    Entries come in strictly ascending key order. `start` is the inclusive lower bound of the keys the segment will answer
-    for; its upper bound is given to `finish`. One thread.
+    Entries come in strictly ascending key order. `start` is the inclusive lower bound of the keys the segment
+    will answer for; its upper bound is given to `finish`. One thread.
     """
 
     def __init__(
@@ -130,12 +141,18 @@ class SegmentWriter:
             self._cut(final=False)
 
     def add_block(
-        self, first: bytes, last: bytes, frame: bytes, counts: tuple[int, int, int], sizes: tuple[int, int], bloom: bytes
+        self,
+        first: bytes,
+        last: bytes,
+        frame: bytes,
+        counts: tuple[int, int, int],
+        sizes: tuple[int, int],
+        bloom: bytes,
     ) -> None:
         """Append a whole block of another segment as it is, without decoding it.
 
-        `frame` is its verified frame, `counts` its (entries, tombstones, delta), `sizes` its (key, value) bytes.
-        `first` bounds its keys from below, exactly or by a floor, and `last` from above.
+        `frame` is its verified frame, `counts` its (entries, tombstones, delta), `sizes` its (key, value)
+        bytes. `first` bounds its keys from below, exactly or by a floor, and `last` from above.
         """
         self._cut(final=True)
         floor = self._floor(first)
@@ -157,8 +174,8 @@ class SegmentWriter:
     ) -> tuple[fmt.Properties, int]:
         """Write what is left, sync, and give the file its name (the caller syncs the directory).
 
-        Returns the properties and the size of the file in bytes. Errors: OSError; the temporary file is then left to
-        `abort` or to the next sweep.
+        Returns the properties and the size of the file in bytes. Errors: OSError; the temporary file is then
+        left to `abort` or to the next sweep.
         """
         self._cut(final=True)
         if not self.entries:
@@ -278,7 +295,9 @@ class SegmentWriter:
         if not part.floors:
             return
         place = self._frame(fmt.PART, part.encode())
-        self._top.append(part.floors[0], place, sum(part.entries), sum(part.tombstones), sum(part.deltas), b"")
+        self._top.append(
+            part.floors[0], place, sum(part.entries), sum(part.tombstones), sum(part.deltas), b""
+        )
         self._part = _IndexRows()
 
     def _frame(self, tag: int, payload: bytes) -> fmt.Frame:
