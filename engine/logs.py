@@ -82,7 +82,7 @@ class Logs:
             with self._lock:
                 # Meanwhile the writer may have had to create one for itself; numbers must rise along the
                 # chain.
-                if self._spare is None and wal.number > self.active.number and not self._has_closed():
+                if self._may_keep(wal):
                     self._spare = wal
                     return
             wal.close()
