@@ -36,9 +36,15 @@ from lamina.engine.segment.reader import SegmentReader
 from lamina.engine.version import levels_to_records
 from lamina.engine.workers import InlineWorker, ProcessWorker, Reply, ThreadWorker, Worker, WorkerDiedError
 
+_TICK_S = 10.0
+"""How long the scheduling thread sleeps when nobody wakes it: only forgotten readers' files wait for that."""
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 5.0
 _MERGES_AT_ONCE_MAX = 3
+_DEATHS_MAX = 3
+"""A worker that dies so often without finishing a job in between is in trouble: pause as after an error."""
+_RAW_OVERHEAD_BYTES = 32
+"""What an entry takes in a segment beside key and value, at most: column ends, filter, frames, indexes."""
 
 
 class _Running(NamedTuple):
@@ -76,6 +82,10 @@ class Background:
         self._exclusive = False
         self.error: Exception | None = None
         self._damaged: set[int] = set()
+        self._last_death: Exception | None = None
+        self._deaths_in_a_row = 0
+        self._is_manifest_in_doubt = False
+        self._leftovers: list[int] = []
         self.obsolete = ObsoleteSegments(self._fs)
         self._worker: Worker | None = None
         self._wake = threading.Event()
@@ -173,24 +183,34 @@ class Background:
         """
         self._wait_idle_for_compaction()
         try:
-            with self._install_lock:
-                runs = [run for run in self.levels.runs if run.overlapping(start, stop)]
-                if not runs:
-                    return
-                level = max(1, max(self.levels.level_of(run.number) for run in runs))
-                plan = Plan(tuple(run.number for run in runs), level, "asked for")
-                needed = (
-                    len(runs) > 1 or self._has_garbage(runs[0]) or self.levels.level_of(runs[0].number) == 0
-                )
-                job_id = self._begin_merge(plan, start, stop) if needed else None
-            if job_id is not None:
-                self.wait(lambda: job_id not in self._running)
-            self._raise_error()
+            deaths = -1
+            while deaths != self._counters.worker_deaths:
+                deaths = self._counters.worker_deaths
+                self._compact_once(start, stop)
         finally:
             with self._changed:
                 self._exclusive = False
                 self._changed.notify_all()
+            self.sweep()
             self.wake()
+
+    def sweep(self) -> None:
+        """Remove the files of segments that nobody reads any more."""
+        with self._install_lock:
+            self.obsolete.sweep()
+
+    def _compact_once(self, start: bytes, stop: bytes | None) -> None:
+        with self._install_lock:
+            runs = [run for run in self.levels.runs if run.overlapping(start, stop)]
+            if not runs:
+                return
+            level = max(1, max(self.levels.level_of(run.number) for run in runs))
+            plan = Plan(tuple(run.number for run in runs), level, "asked for")
+            needed = len(runs) > 1 or self._has_garbage(runs[0]) or self.levels.level_of(runs[0].number) == 0
+            job_id = self._begin_merge(plan, start, stop) if needed else None
+        if job_id is not None:
+            self.wait(lambda: job_id not in self._running)
+        self._raise_error()
 
     def _wait_idle_for_compaction(self) -> None:
         with self._changed:
@@ -228,6 +248,11 @@ class Background:
         with self._install_lock:
             self.obsolete.sweep(everything=True)
 
+    def abandon(self) -> None:
+        """Leave the work to the parent process: called in the child after a fork."""
+        if self._worker is not None:
+            self._worker.abandon()
+
     # -- deciding ----------------------------------------------------------------------------------
 
     def tick(self) -> float:
@@ -238,8 +263,10 @@ class Background:
         with contextlib.suppress(ReferenceError):
             self._db.prepare_log()
         while self._schedule():
-            pass
-        return 60.0 if self.error is None else max(self._retry_at_s - time.monotonic(), 0.01)
+            if self.error is not None and time.monotonic() < self._retry_at_s:
+                break
+        self.sweep()
+        return _TICK_S if self.error is None else max(self._retry_at_s - time.monotonic(), 0.01)
 
     @property
     def is_closing(self) -> bool:
@@ -264,7 +291,13 @@ class Background:
             levels_busy = [job.plan.level for job in self._running.values() if job.plan is not None]
             if levels_busy and plan.level >= min(levels_busy):
                 return False  # the worker stands a running merge aside only for a more urgent one
-            return self._begin_merge(plan, b"", None) is not None or True
+            try:
+                if self._begin_merge(plan, b"", None) is None:
+                    self._succeeded()  # it was enough to move segments
+            except Exception as error:
+                self._failed(error, frozenset(plan.runs))
+                return False
+            return True
 
     def _merges(self) -> list[_Running]:
         return [job for job in self._running.values() if job.plan is not None]
@@ -359,7 +392,7 @@ class Background:
             output_run,
             min(p.age_first for p in ages),
             max(p.age_last for p in ages),
-            sum(run.size_bytes for run in inputs),
+            sum(p.key_bytes + p.value_bytes + _RAW_OVERHEAD_BYTES * p.entries for p in ages),
             len(ranges),
         )
         job = MergeJob(refs, ranges, is_last, list(self.settled), output)
@@ -378,8 +411,8 @@ class Background:
         self, level: int, run: int | None, age_first: int, age_last: int, size_bytes: int, ranges: int
     ) -> Output:
         options = self._options
-        # Twice what the data should need, because blocks may compress worse than before.
-        segments = 2 * (size_bytes // options.segment_size_bytes + 1) * 2 + ranges + 8
+        # Twice what the data needs, uncompressed as it is measured here: numbers cost nothing.
+        segments = 2 * (size_bytes // options.segment_size_bytes + 1) + ranges + 8
         number = self._db.take_numbers(segments + 1)
         return Output(
             directory=self._db.path,
@@ -402,7 +435,10 @@ class Background:
         self._next_job_id += 1
         self._running[job_id] = running
         assert self._worker is not None
-        self._worker.submit(job_id, job, memtable)
+        try:
+            self._worker.submit(job_id, job, memtable)
+        except OSError as error:  # no process can be started
+            self._finish(job_id, running, error)
         return job_id
 
     # -- installing results ------------------------------------------------------------------------
@@ -411,8 +447,16 @@ class Background:
         """Take in what the worker says. Runs in the worker's thread (inline: inside `submit`)."""
         error = reply.error
         with self._install_lock:
+            if isinstance(error, WorkerDiedError) and error is not self._last_death:
+                self._last_death = error
+                self._deaths_in_a_row += 1
+                self._counters.worker_deaths += 1
             running = self._running.get(reply.job_id)
-            if running is None or self._is_closing:
+            if self._is_closing:
+                return
+            if running is None:
+                if reply.step is not None:  # of a job that was given up at an earlier step
+                    self._remove_segments(reply.step.segments)
                 return
             if reply.step is not None:
                 try:
@@ -468,9 +512,15 @@ class Background:
         """Make `levels` the current ones: first in the manifest, then for readers. Errors: OSError, nothing
         changed."""
         settled = self.settled if settled is None else settled
-        levels, settled = settle(levels, settled)
+        levels, settled = settle(levels, settled, may_forget=not self._merges())
         wal_first = self.wal_first if wal_first is None else wal_first
-        write_manifest(self._fs, self._db.path, self.manifest(levels, settled, wal_first))
+        try:
+            write_manifest(self._fs, self._db.path, self.manifest(levels, settled, wal_first))
+        except OSError:
+            # It may be in place all the same: what it names stays until another one has replaced it.
+            self._is_manifest_in_doubt = True
+            raise
+        self._is_manifest_in_doubt = False
         old = {piece.segment.number: piece.segment for piece in self.levels.slices}
         new = {piece.segment.number for piece in levels.slices}
         self.levels, self.settled, self.wal_first = levels, settled, wal_first
@@ -478,6 +528,8 @@ class Background:
         self._retire([segment for number, segment in old.items() if number not in new])
         del old
         self.obsolete.sweep()
+        leftovers, self._leftovers = self._leftovers, []
+        self._remove_segments(leftovers)
 
     def _retire(self, segments: list[SegmentReader]) -> None:
         for segment in segments:
@@ -516,25 +568,45 @@ class Background:
             else:
                 counters.compactions += 1
                 counters.compaction_time_s += elapsed_s
-            self.error = None
-            self._retry_s = _RETRY_FIRST_S
+                self._forget_discards()
+            self._succeeded()
             return
-        self._remove_leftovers(running)
-        if isinstance(error, WorkerDiedError):
-            counters.worker_deaths += 1
+        numbers = list(range(running.first_number, running.numbers_end))
+        if self._is_manifest_in_doubt:
+            self._leftovers += numbers
+        else:
+            self._remove_segments(numbers)
+        if isinstance(error, WorkerDiedError) and self._deaths_in_a_row < _DEATHS_MAX:
             self._retry_at_s = 0.0
             return  # another process is started for the next job
-        if isinstance(error, CorruptionError) and running.plan is not None:
+        self._failed(error, running.busy)
+
+    def _succeeded(self) -> None:
+        self.error = None
+        self._retry_s = _RETRY_FIRST_S
+        self._deaths_in_a_row = 0
+
+    def _failed(self, error: Exception, runs: frozenset[int]) -> None:
+        """Keep an error for `stats` and for those who wait, and try again after a pause."""
+        if isinstance(error, CorruptionError):
             # Trying again cannot help: leave these runs alone, serve what can be read, say so in stats.
-            self._damaged |= running.busy
+            self._damaged |= runs
         self.error = error
         self._retry_at_s = time.monotonic() + self._retry_s
         self._retry_s = min(self._retry_s * 2, _RETRY_MAX_S)
 
-    def _remove_leftovers(self, running: _Running) -> None:
-        """Remove what a failed job wrote and nobody installed."""
+    def _forget_discards(self) -> None:
+        """Forget the discarded ranges that had to be remembered because merges ran."""
+        if len(self.settled) and not self._merges():
+            _, settled = settle(self.levels, self.settled, may_forget=True)
+            if len(settled) < len(self.settled):
+                with contextlib.suppress(OSError):  # the next change of the levels will do
+                    self._publish(self.levels)
+
+    def _remove_segments(self, numbers: list[int]) -> None:
+        """Remove what failed jobs wrote under these numbers and nobody installed."""
         live = {piece.segment.number for piece in self.levels.slices}
-        for number in range(running.first_number, running.numbers_end):
+        for number in numbers:
             if number not in live:
                 path = os.path.join(self._db.path, segment_name(number))
                 for name in (path, temporary_name(path)):

@@ -25,7 +25,8 @@ class Cached:
         self.container: list[Any] | None = None
         self.slot = 0
         self.size_bytes = 0
-        self.used = False
+        self.used = 0
+        """How many more times the hand passes this by: set on every use, 1 for a block, more for an index."""
 
     def children(self) -> list[Any]:
         """Return the list of slots that become unreachable with this object."""
@@ -71,6 +72,10 @@ class Cache:
                 entry.size_bytes += more_bytes
                 self.size_bytes += more_bytes
 
+    def has_room(self) -> bool:
+        """Whether a quarter of the cache is free, so that speed may be bought with memory."""
+        return self.size_bytes * 4 < self.limit_bytes * 3
+
     def trim(self) -> None:
         """Evict down to `limit_bytes`, after that was lowered."""
         with self._lock:
@@ -98,7 +103,7 @@ class Cache:
             if entry.container is None:
                 continue
             if entry.used:
-                entry.used = False
+                entry.used -= 1
                 ring.append(entry)
             else:
                 self._drop(entry)

@@ -6,8 +6,8 @@ import contextlib
 import errno
 import os
 
-from lamina.engine.filenames import segment_name, wal_name
-from lamina.engine.filesystem import FileSystem, read_file, write_all
+from lamina.engine.filenames import MANIFEST, segment_name, temporary_name, wal_name
+from lamina.engine.filesystem import FileSystem, read_file, sync_ancestors, write_all
 from lamina.engine.manifest import Manifest, write_manifest
 from lamina.engine.wal import WalWriter
 
@@ -27,7 +27,7 @@ def write_checkpoint(fs: FileSystem, source: str, target: str, manifest: Manifes
     fs.make_directory(target)
     numbers = sorted({piece.segment for runs in manifest.levels for run in runs for piece in run.slices})
     names = [segment_name(number) for number in numbers] + [wal_name(number) for number in logs]
-    made: list[str] = []
+    made = [os.path.join(target, MANIFEST), temporary_name(os.path.join(target, MANIFEST))]
     try:
         for name in names:
             path = os.path.join(target, name)
@@ -40,7 +40,7 @@ def write_checkpoint(fs: FileSystem, source: str, target: str, manifest: Manifes
             manifest = manifest._replace(wal_first=number, next_number=number + 1)
         fs.sync_directory(target)
         write_manifest(fs, target, manifest)
-        fs.sync_directory(os.path.dirname(os.path.abspath(target)))
+        sync_ancestors(fs, target)
     except BaseException:
         for path in made:
             with contextlib.suppress(OSError):

@@ -47,6 +47,7 @@ _CLOSE_FLUSH_MIN_BYTES = 1024 * 1024
 """A smaller memtable is left in its log when closing: replaying it takes milliseconds, and tiny segments cost
 merges."""
 
+_SMALL_SIZE_BYTES = min(KEY_SIZE_MAX, VALUE_SIZE_MAX)
 _pack_entry = ENTRY.pack
 
 
@@ -130,12 +131,15 @@ class Database(Readable):
         is not given. Errors: TypeError, ValueError, ClosedError, ReadOnlyError, PoisonedError; OSError where
         the log cannot be written: then nothing has happened, and writing may be tried again.
         """
-        if type(key) is not bytes or len(key) > KEY_SIZE_MAX:
-            key = check_key(key)
-        if type(value) is not bytes or len(value) > VALUE_SIZE_MAX:
-            value = check_value(value)
+        if type(key) is not bytes or type(value) is not bytes:
+            key, value = check_key(key), check_value(value)
+        key_size = len(key)
+        size_bytes = key_size + len(value)
+        if size_bytes > _SMALL_SIZE_BYTES:
+            check_key(key)
+            check_value(value)
         if self._stall:
-            self._wait_for_room(len(key) + len(value))
+            self._wait_for_room(size_bytes)
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal
@@ -144,7 +148,7 @@ class Database(Readable):
             based = memtable.based
             table: dict[bytes, bytes] | dict[bytes, bytes | None]
             if not self.counted:
-                self._logs.append(_pack_entry(REPLACE, len(key)) + key + value)
+                self._logs.append(_pack_entry(REPLACE, key_size) + key + value)
                 if key not in based:
                     memtable.pending.append(key)
                 based[key] = value
@@ -159,18 +163,17 @@ class Database(Readable):
                     table, kind = based, REPLACE
                 else:
                     table, kind = inserted, INSERT
-                self._logs.append(_pack_entry(kind, len(key)) + key + value)
+                self._logs.append(_pack_entry(kind, key_size) + key + value)
                 if is_change:
                     memtable.pending.append(key)
                 table[key] = value
-            size_bytes = len(key) + len(value)
             self.counters.user_bytes += size_bytes
             memtable.size_bytes += size_bytes + ENTRY_OVERHEAD_BYTES
             is_full = memtable.size_bytes >= self._budget_bytes
         if is_full:
             self._seal_full()
         if self._is_always:
-            self._logs.sync_active()
+            self._sync_active()
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         self.put(key, value)
@@ -230,7 +233,7 @@ class Database(Readable):
         if is_full:
             self._seal_full()
         if self._is_always and sync:
-            self._logs.sync_active()
+            self._sync_active()
 
     # -- sealing and stalls ------------------------------------------------------------------------
 
@@ -249,7 +252,10 @@ class Database(Readable):
     def _seal(self) -> None:
         """Put a new memtable and log in the place of the active ones. The caller holds `_lock`."""
         memtable = Memtable(counted=self.counted, lock=self._lock)
-        memtable.wals.append(self._logs.rotate())
+        number = self._logs.rotate()
+        if number == self._memtable.wals[-1]:
+            self._memtable.wals.pop()  # nothing of the sealed memtable is in it: it goes with the new one
+        memtable.wals.append(number)
         self._memtable = memtable
         view = self.view
         self.view = View((memtable, *view.memtables), view.levels, view.discards, counted=self.counted)
@@ -313,6 +319,13 @@ class Database(Readable):
         if not self.options.read_only:
             self._sync_logs()
 
+    def _sync_active(self) -> None:
+        try:
+            self._logs.sync_active()
+        except PoisonedError as error:
+            self._refusal = self._refusal or error
+            raise
+
     def _sync_logs(self) -> None:
         try:
             self._logs.sync()
@@ -361,8 +374,7 @@ class Database(Readable):
     def _snapshot_closed(self) -> None:
         self._snapshots -= 1
         if not self._is_closed:
-            with self._background.frozen():
-                self._background.obsolete.sweep()
+            self._background.sweep()
 
     def checkpoint(self, directory: str | os.PathLike[str]) -> None:
         """Make a copy of the database as it is now in `directory`, which must not exist or be empty.
@@ -392,10 +404,12 @@ class Database(Readable):
         with self._lock:
             if not self._memtable.is_empty:
                 self._seal()
-        self._background.wake()
-        if wait:
-            self._background.wait(lambda: len(self.view.memtables) == 1)
-            if len(self.view.memtables) > 1 and self._background.error is not None:
+            # The newest of those that are due: others may be sealed while we wait, and are not our business.
+            newest = self.view.memtables[1] if len(self.view.memtables) > 1 else None
+        self._background.retry_now()
+        if wait and not self._background.wait(lambda: newest not in self.view.memtables):
+            self._check_writable()
+            if self._background.error is not None:
                 raise self._background.error
 
     def compact(self, start: bytes | None = None, stop: bytes | None = None) -> None:
@@ -530,6 +544,7 @@ class Database(Readable):
         self._is_closed = True
         self._refusal = ClosedError(message)
         self.view = ClosedView(message)  # type: ignore[assignment]
+        self._background.abandon()
         if self._file_lock is not None:
             self._file_lock.abandon()
 
@@ -558,6 +573,8 @@ _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
 def _abandon_all() -> None:
+    global _number_lock
+    _number_lock = threading.Lock()  # some thread of the parent may hold it for ever
     for database in list(_open_databases):
         database.abandon()
 

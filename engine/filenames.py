@@ -17,7 +17,7 @@ LOCK = "LOCK"
 MANIFEST = "MANIFEST"
 TEMPORARY_SUFFIX = ".tmp"
 
-_NUMBERED = re.compile(r"^(\d{6,})\.(wal|seg)$")
+_NUMBERED = re.compile(r"([0-9]{6}|[1-9][0-9]{6,})\.(wal|seg)")
 
 
 def wal_name(number: int) -> str:
@@ -37,7 +37,7 @@ def temporary_name(name: str) -> str:
 
 def parse_name(name: str) -> tuple[str, int] | None:
     """Return ``("wal" | "seg", number)``, or None for a name of another kind."""
-    match = _NUMBERED.match(name)
+    match = _NUMBERED.fullmatch(name)
     return None if match is None else (match[2], int(match[1]))
 
 

@@ -255,6 +255,18 @@ def write_all(file: WritableFile, data: bytes) -> None:
         written += count
 
 
+def sync_ancestors(fs: FileSystem, path: str) -> None:
+    """Make the name of a new folder durable, and those of the folders above it, which may be as new."""
+    path = os.path.normpath(path)
+    while True:
+        parent = os.path.dirname(path)
+        with contextlib.suppress(PermissionError):  # who may not read a folder has not made it
+            fs.sync_directory(parent or os.curdir)
+        if parent in ("", path):
+            return
+        path = parent
+
+
 def read_file(fs: FileSystem, path: str) -> bytes:
     """Return the whole content of a file."""
     file = fs.open_read(path)

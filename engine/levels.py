@@ -85,10 +85,10 @@ class Levels:
             changed = _insert(changed, level, Run(output, slices))
         return Levels(changed)
 
-    def without_slices(self, dropped: set[int]) -> Levels:
-        """Return the levels without the slices of these segments."""
+    def without_slices(self, dropped: set[Slice]) -> Levels:
+        """Return the levels without these slices; others of the same segments stay."""
         levels = [
-            [Run(run.number, [s for s in run.slices if s.segment.number not in dropped]) for run in runs]
+            [Run(run.number, [piece for piece in run.slices if piece not in dropped]) for run in runs]
             for runs in self.levels
         ]
         return Levels([[run for run in runs if run.slices] for runs in levels])

@@ -57,9 +57,14 @@ class Logs:
     def rotate(self) -> int:
         """Seal the active log and begin the next one; returns its number.
 
-        Errors: OSError if no log was prepared and none can be created; the active one then stays.
+        A log that nothing was written to is not sealed: it stays the active one. Errors: OSError if no log
+        was prepared and none can be created; the active one then stays.
         """
         old = self.active
+        if old.is_unused:
+            # Its link, still unwritten, says where the chain goes on. Sealed, it would be a gap in the chain.
+            return old.number
+        old.seal()
         wal = (
             self._spare
             if self._spare is not None
@@ -129,7 +134,8 @@ class Logs:
 
     def forget(self, numbers: list[int]) -> None:
         """Close sealed logs whose entries are in segments now: nobody has to sync them any more."""
-        with self._lock:
+        # Not while somebody syncs them: a file closed under a sync would look like a failed disk.
+        with self._sync_lock, self._lock:
             self._drop([wal for wal in self._sealed if wal.number in numbers])
 
     def _drop(self, logs: list[WalWriter]) -> None:
@@ -140,7 +146,7 @@ class Logs:
 
     def close(self) -> None:
         """Note what is durable, close all files, and remove the log that was never used."""
-        with self._lock:
+        with self._sync_lock, self._lock:
             self.is_closed = True
             if self.poison is None:
                 with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ away.
 Invariants (`check`): the dicts share no key; after `order` the lists hold exactly the keys of the dicts.
 
 Threads: one writer at a time, under the database's lock. Point reads need no lock. What needs order
-(`chunks`, `delta_before`, `nth`) takes the lock that the memtable was given, which excludes the writer.
+(`chunks`, `delta_between`, `middle`) takes the lock that the memtable was given, which excludes the writer.
 """
 
 from __future__ import annotations
@@ -83,6 +83,11 @@ class Memtable:
     def is_empty(self) -> bool:
         """Whether there is nothing to flush."""
         return not (self.inserted or self.based or self.discards)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether everything written so far has been sorted in."""
+        return self._order is not None and not self.pending
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -209,15 +214,15 @@ class Memtable:
             return list(map(based.__getitem__, keys))
         return [value if (value := inserted.get(key)) is not None else based[key] for key in keys]
 
-    def delta_before(self, key: bytes | None) -> int:
-        """Return what the entries with smaller keys (all for None) add to the number of live keys."""
+    def delta_between(self, start: bytes, stop: bytes | None) -> int:
+        """Return what the entries with ``start <= key < stop`` add to the number of live keys.
+
+        Both bounds are looked up at the same moment: a write below `start` between two lookups would be
+        counted.
+        """
         with self._lock:
             self.order()
-            if key is None:
-                return len(self._plus) - len(self._minus)
-            plus: int = self._plus.bisect_left(key)
-            minus: int = self._minus.bisect_left(key)
-            return plus - minus
+            return _between(self._plus, start, stop) - _between(self._minus, start, stop)
 
     def middle(self, start: bytes, stop: bytes | None) -> bytes | None:
         """Return a key that halves the entries in ``start < key < stop``, or None if there is none."""
@@ -259,6 +264,12 @@ class Memtable:
                 assert list(self._minus) == sorted(k for k, v in self.based.items() if v is None)
             else:
                 assert not self.inserted
+
+
+def _between(keys: SortedList[bytes], start: bytes, stop: bytes | None) -> int:
+    first: int = keys.bisect_left(start) if start else 0
+    last: int = len(keys) if stop is None else keys.bisect_left(stop)
+    return last - first
 
 
 def _include(keys: SortedList[bytes], key: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from lamina.engine.errors import EngineError
 from lamina.engine.filenames import parse_name, wal_name
-from lamina.engine.filesystem import FileSystem
+from lamina.engine.filesystem import FileSystem, sync_ancestors
 from lamina.engine.levels import Levels
 from lamina.engine.manifest import Manifest, write_manifest
 from lamina.engine.options import Options
@@ -23,6 +23,7 @@ from lamina.engine.version import OpenSegment, levels_from_records
 from lamina.engine.wal import WalWriter
 
 _READ_ONLY_ATTEMPTS = 20
+_UNCHANGED_MAX = 5
 
 
 class Opened(NamedTuple):
@@ -35,13 +36,12 @@ class Opened(NamedTuple):
 
 
 def make_directory(fs: FileSystem, path: str, options: Options) -> None:
-    """Make the database's folder if it may be made, durably. Errors: FileNotFoundError."""
+    """Make the database's folder if it may be made. Errors: FileNotFoundError."""
     if fs.exists(path):
         return
     if not options.create:
         raise FileNotFoundError(errno.ENOENT, "there is no database here, and create=False", path)
     fs.make_directory(path)
-    fs.sync_directory(os.path.dirname(os.path.abspath(path)))
 
 
 def open_files(
@@ -58,6 +58,7 @@ def open_files(
     """
     manifest = _find_or_create(fs, path, options)
     attempts = _READ_ONLY_ATTEMPTS if options.read_only else 1
+    unchanged = 0
     while True:
         attempts -= 1
         try:
@@ -67,7 +68,9 @@ def open_files(
             )
         except (FileNotFoundError, EngineError):
             newer = find_manifest(fs, path) if attempts else None
-            if newer is None or newer == manifest:
+            # A log that is written to while we read it, and followed by another one, looks damaged as well.
+            unchanged += newer == manifest
+            if newer is None or unchanged > _UNCHANGED_MAX:
                 raise
             manifest = newer
         else:
@@ -95,6 +98,8 @@ def _create(fs: FileSystem, path: str, *, counted: bool) -> Manifest:
     for name in list_files(fs, path):
         if parse_name(name) is not None:  # the empty log of a creation that did not get far
             fs.remove(os.path.join(path, name))
+    # Not where the folder is made: who made it may have been killed before it was durable.
+    sync_ancestors(fs, path)
     WalWriter(fs, path, 1).close()
     manifest = Manifest(counted, int(time.time()), 2, 1, [], [], 0)
     write_manifest(fs, path, manifest)

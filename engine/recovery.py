@@ -85,10 +85,12 @@ def replay_logs(
     last_number = last_size = 0
     memtable: Memtable | None = None
     numbers = sorted(logs)
+    followed = {contents.link[0] for contents in logs.values() if contents.link is not None}
     for index, number in enumerate(numbers):
         contents = logs[number]
         path = os.path.join(directory, wal_name(number))
-        if last_number and contents.link is None and not contents.payloads and contents.damage is None:
+        is_empty = contents.link is None and not contents.payloads and contents.damage is None
+        if last_number and is_empty and number not in followed:
             unused.append(number)
             continue
         if last_number:
@@ -165,8 +167,10 @@ def _follows(
     number = contents.header.number
     if contents.link is None:
         # The link is the first frame: where it is lost, so is everything in this log.
-        if contents.damage is None:
+        if contents.damage is None and contents.payloads:
             raise CorruptionError(path, HEADER.size, "the link to the log before is missing")
+        if contents.damage is None:
+            contents = contents._replace(damage=Damage(HEADER.size, "all frames are missing", True))
         judge(path, contents, is_newest=is_newest, durable_size_bytes=durable.get(number, 0), boot_id=boot_id)
         return False
     linked, size = contents.link
@@ -205,8 +209,8 @@ def sweep(fs: FileSystem, directory: str, manifest: Manifest, replay: Replay) ->
     Only for the holder of the lock. Idempotent: a crash in the middle leaves work for the next opening.
     """
     if replay.cut is not None:
-        # Later logs first: were the cut made before they are gone, they would contradict it.
-        for number in replay.cut.dropped:
+        # Later logs first, the last one before all others: each is contradicted by those that follow it.
+        for number in sorted(replay.cut.dropped, reverse=True):
             fs.remove(os.path.join(directory, wal_name(number)))
         fs.sync_directory(directory)
         file = fs.open_append(replay.cut.path)

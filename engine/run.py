@@ -131,12 +131,21 @@ class Slice:
 class Run:
     """Disjoint slices in key order. `number` names the run; it stays when slices are exchanged."""
 
-    __slots__ = ("_deltas", "floors", "number", "slices")
+    __slots__ = ("_deltas", "floors", "number", "part_floors", "parts", "slices")
 
     def __init__(self, number: int, slices: list[Slice]) -> None:
         self.number = number
         self.slices = tuple(slices)
         self.floors = [piece.start for piece in slices]
+        # The index parts of all slices side by side, so that a lookup finds its part with one binary search.
+        self.part_floors: list[bytes] = []
+        self.parts: list[tuple[SegmentReader, int, bytes | None]] = []
+        for piece in slices:
+            floors = piece.segment.part_floors
+            first = max(bisect_right(floors, piece.start) - 1, 0)
+            last = len(floors) if piece.stop is None else bisect_left(floors, piece.stop)
+            self.part_floors += [piece.start, *floors[first + 1 : last]]
+            self.parts += [(piece.segment, p, piece.stop) for p in range(first, max(last, first + 1))]
         self._deltas = list(accumulate((piece.delta for piece in slices), initial=0))
 
     def __repr__(self) -> str:
@@ -156,16 +165,6 @@ class Run:
     def delta(self) -> int:
         """Sum of all deltas."""
         return self._deltas[-1]
-
-    def get(self, key: bytes, h: int) -> tuple[int, bytes] | None:
-        """Return (kind, value) of `key`, whose hash is `h`, or None."""
-        i = bisect_right(self.floors, key) - 1
-        if i < 0:
-            return None
-        piece = self.slices[i]
-        if piece.stop is not None and key >= piece.stop:
-            return None
-        return piece.segment.get(key, h)
 
     def delta_before(self, key: bytes | None) -> int:
         """Return the delta sum of the entries with smaller keys; of all for None."""

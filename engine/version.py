@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from lamina.engine.errors import CorruptionError
 from lamina.engine.levels import Levels
 from lamina.engine.manifest import RunRecord, SliceRecord
 from lamina.engine.run import Run, Slice
@@ -40,13 +41,20 @@ def levels_to_records(levels: Levels) -> list[list[RunRecord]]:
 
 
 def levels_from_records(records: list[list[RunRecord]], open_segment: OpenSegment) -> Levels:
-    """Open every segment that the manifest names. A segment that several slices share is opened once."""
+    """Open every segment that the manifest names. A segment that several slices share is opened once.
+
+    Errors: CorruptionError where one is missing or damaged; OSError.
+    """
     readers: dict[int, SegmentReader] = {}
 
     def restore(record: SliceRecord) -> Slice:
         reader = readers.get(record.segment)
         if reader is None:
-            reader = readers[record.segment] = open_segment(record.segment, record.file_size_bytes)
+            try:
+                reader = open_segment(record.segment, record.file_size_bytes)
+            except FileNotFoundError as error:
+                raise CorruptionError(str(error.filename), 0, "the segment is missing") from None
+            readers[record.segment] = reader
         return Slice(
             reader,
             record.start,

@@ -108,6 +108,16 @@ class WalWriter:
         self._notes = [note for note in self._notes if note[0] != DURABLE]
         self._notes.append(MARK.pack(DURABLE, number, size_bytes))
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether no frame has been written."""
+        return self.size_bytes == HEADER.size
+
+    def seal(self) -> None:
+        """Cut what a failed write may have left behind: what follows is another log. Errors: OSError."""
+        if self._tail_dirty:
+            self._cut_tail()
+
     def write_notes(self) -> None:
         """Write the notes that are due now, without waiting for a frame."""
         if self._notes:

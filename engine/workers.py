@@ -35,6 +35,9 @@ from lamina.engine.memtable import Memtable
 
 _SIZE = struct.Struct("<I")
 
+NO_JOB = 0
+"""Stands for a job in the reply about a worker that died while it had none."""
+
 Job = FlushJob | MergeJob
 
 
@@ -68,6 +71,9 @@ class Worker(Protocol):
 
     def close(self) -> None:
         """End the worker, whatever it is doing."""
+
+    def abandon(self) -> None:
+        """Leave the worker to the parent process: called in the child after a fork."""
 
 
 class _Stopped(BaseException):
@@ -138,6 +144,9 @@ class InlineWorker:
     def close(self) -> None:
         """Nothing to end."""
 
+    def abandon(self) -> None:
+        """Nothing to leave."""
+
 
 class ThreadWorker:
     """Runs jobs in a thread of this process."""
@@ -159,6 +168,9 @@ class ThreadWorker:
         self._runner.inbox.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def abandon(self) -> None:
+        """Nothing to leave: a fork copies no threads."""
 
 
 class ProcessWorker:
@@ -209,12 +221,22 @@ class ProcessWorker:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
+    def abandon(self) -> None:
+        """Close our copies of the pipes: while anybody holds one, the worker would outlive its parent."""
+        process = self._process
+        if process is not None:
+            process.returncode = 0  # not our child: there is nothing to wait for
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
     def _start(self) -> None:
-        # The child finds this package wherever the parent found it, and imports nothing of the parent's
-        # program.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        # The child finds this package wherever the parent found it ("" is the current folder), and imports
+        # nothing of the parent's program. -P: no module in the current folder hides one of the library.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path)}
         self._process = process = subprocess.Popen(
-            [sys.executable, "-m", "lamina.engine.worker"],
+            [sys.executable, "-P", "-m", "lamina.engine.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -244,15 +266,16 @@ class ProcessWorker:
                 return
             self._process = None
             lost, self._jobs = sorted(self._jobs), set()
+        process.kill()  # it may have closed its output and live
         status = process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        for job_id in lost:
-            self._on_reply(
-                Reply(job_id, error=WorkerDiedError(f"the worker process ended with status {status}"))
-            )
+        # One error for all its jobs, so that one death is counted once; for none as well.
+        error = WorkerDiedError(f"the worker process ended with status {status}")
+        for job_id in lost or [NO_JOB]:
+            self._on_reply(Reply(job_id, error=error))
 
 
 def write_frame(pipe: IO[bytes], message: dict[str, Any]) -> None:

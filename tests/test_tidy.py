@@ -32,11 +32,11 @@ FOLDERS = (*PACKAGES, "tests", "benchmarks")
 ENGINE_LAYERS: tuple[tuple[str, str], ...] = (
     # Lowest first: a module imports from its own layer and those above it in this table, never in a circle.
     # A package stands for its __init__; its modules are listed one by one.
-    ("foundations", "errors checksum filenames filesystem options metrics columns"),
+    ("foundations", "errors checksum filenames filesystem findings options metrics columns"),
     ("entries", "entry batch discards"),
     ("storage", "wal memtable cache segment segment.format segment.block segment.filter"),
-    ("segments", "segment.writer segment.reader"),
-    ("structure", "run levels layers manifest version"),
+    ("segments", "segment.writer segment.reader segment.check"),
+    ("structure", "run levels layers manifest version invariants"),
     ("upkeep", "compaction compaction.picker compaction.merge compaction.layout compaction.job"),
     ("opening", "recovery opening obsolete resolution host"),
     ("processes", "workers worker background"),

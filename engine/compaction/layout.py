@@ -74,22 +74,26 @@ def discarded_bytes(run: Run, settled: Discards) -> int:
     return total
 
 
-def settle(levels: Levels, settled: Discards) -> tuple[Levels, Discards]:
-    """Drop segments that lie wholly in discarded ranges; forget ranges that no segment still has entries
-    of."""
+def settle(levels: Levels, settled: Discards, *, may_forget: bool) -> tuple[Levels, Discards]:
+    """Drop slices that lie wholly in discarded ranges; forget ranges that no segment still has entries
+    of.
+
+    `may_forget` is false while merges run: what they write comes from segments as they were when they began,
+    and may bring back entries of a range that has been discarded since.
+    """
     if not len(settled):
         return levels, settled
-    dropped: set[int] = set()
+    dropped: set[Slice] = set()
     done: list[DiscardedRange] = []
     for item in settled:
         is_pending = False
         for run in levels.runs:
             for piece in run.overlapping(item.start, item.stop):
                 if piece.start >= item.start and piece.stop is not None and piece.stop <= item.stop:
-                    dropped.add(piece.segment.number)
+                    dropped.add(piece)
                 elif piece.segment.properties.discards_applied < item.number:
                     is_pending = True
-        if not is_pending:
+        if may_forget and not is_pending:
             done.append(item)
     if done:
         settled = settled.copy()

@@ -8,6 +8,7 @@ two list accesses and two binary searches. Segments are immutable: any thread ma
 from __future__ import annotations
 
 import os
+import weakref
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,16 +20,29 @@ from lamina.engine.filenames import segment_name
 from lamina.engine.filesystem import FileSystem, ReadableFile
 from lamina.engine.segment import format as fmt
 from lamina.engine.segment.block import Block
-from lamina.engine.segment.filter import may_contain
+from lamina.engine.segment.filter import Probe, may_contain, unpack_filter
 
 _TAIL_SIZE_BYTES = 16 * 1024
 _READAHEAD_BLOCKS_MAX = 16
+
+PART_WEIGHT = 8
+"""An index part is passed by this often before it is evicted: without it, each of its 256 blocks costs two reads."""
 
 
 class Part(Cached):
     """An index part: the blocks `0..len(floors)-1` it describes, and those of them that are cached."""
 
-    __slots__ = ("blocks", "deltas", "end_offset", "entries", "filters", "floors", "offsets", "tombstones")
+    __slots__ = (
+        "blocks",
+        "deltas",
+        "entries",
+        "filters",
+        "floors",
+        "is_exact",
+        "offsets",
+        "probes",
+        "tombstones",
+    )
 
     def __init__(self, index: fmt.Index, end_offset: int) -> None:
         super().__init__()
@@ -38,6 +52,9 @@ class Part(Cached):
         self.tombstones = index.tombstones
         self.deltas = index.deltas
         self.filters = index.filters
+        self.probes: list[Probe | None] = [None] * len(index.floors)
+        """The filters that have been asked, in the form in which they are asked."""
+        self.is_exact = max(map(len, index.floors)) < fmt.FLOOR_SIZE_MAX
         self.blocks: list[Block | None] = [None] * len(index.floors)
 
     def children(self) -> list[Block | None]:
@@ -46,7 +63,7 @@ class Part(Cached):
     def memory_bytes(self) -> int:
         """Return roughly what the part occupies, its cached blocks not included."""
         floors = sum(map(len, self.floors))
-        return floors + sum(map(len, self.filters)) + len(self.floors) * 250 + 1000
+        return floors + 3 * sum(map(len, self.filters)) + len(self.floors) * 300 + 1000
 
 
 class Position(NamedTuple):
@@ -62,21 +79,24 @@ class OpenFiles:
 
     def __init__(self, files_max: int) -> None:
         self.files_max = files_max
-        self._ring: list[SegmentReader] = []
+        # Weak references: that nobody reads a segment any more is what its removal waits for.
+        self._ring: list[weakref.ref[SegmentReader]] = []
 
     def opened(self, reader: SegmentReader) -> None:
         """Note that `reader` has opened its file, and close another's if there are too many."""
-        self._ring.append(reader)
+        self._ring.append(weakref.ref(reader))
+        if len(self._ring) > self.files_max:
+            self._ring = [other for other in self._ring if other() is not None]
         while len(self._ring) > self.files_max:
-            oldest = self._ring.pop(0)
+            oldest = self._ring.pop(0)()
             # Dropping the reference closes the file as soon as nobody is reading it.
-            oldest.file = None
+            if oldest is not None:
+                oldest.file = None
 
     def forget(self, reader: SegmentReader) -> None:
         """Close the file of a reader that is no longer needed."""
         reader.file = None
-        if reader in self._ring:
-            self._ring.remove(reader)
+        self._ring = [other for other in self._ring if other() is not reader]
 
 
 class SegmentReader:
@@ -175,7 +195,7 @@ class SegmentReader:
             if part.entries[-1] != self.top.entries[number + 1] - self.top.entries[number]:
                 raise CorruptionError(self.path, offset, "entries of index part")
             self._cache.insert(self.parts, number, part, part.memory_bytes())
-        part.used = True
+        part.used = PART_WEIGHT
         return part
 
     def block(self, part: Part, number: int) -> Block:
@@ -184,11 +204,15 @@ class SegmentReader:
         if block is None:
             block = self.decode_block(part, number, self.read_frames(part, number, number + 1)[0])
             self._cache.insert(part.blocks, number, block, block.memory_bytes())
-        elif block.used and not block.has_keys:
-            # Met again: from now on its keys are searched as a list.
-            block.keys()
-            self._cache.grow(block, block.keys_memory_bytes())
-        block.used = True
+        elif block.used and block.split_keys is None:
+            # Met again: from now on its keys are searched as a list, or in a dict while memory is plenty.
+            if self._cache.has_room():
+                more_bytes = block.build_table()
+            else:
+                block.keys()
+                more_bytes = block.keys_memory_bytes()
+            self._cache.grow(block, more_bytes)
+        block.used = 1
         return block
 
     def read_frames(self, part: Part, start: int, stop: int) -> list[bytes]:
@@ -196,6 +220,8 @@ class SegmentReader:
         offsets = part.offsets
         base = offsets[start]
         data = self._open().pread(offsets[stop] - base, base)
+        if stop - start == 1:
+            return [data]
         return [data[offsets[i] - base : offsets[i + 1] - base] for i in range(start, stop)]
 
     def decode_block(self, part: Part, number: int, frame: bytes) -> Block:
@@ -228,21 +254,27 @@ class SegmentReader:
         p = bisect_right(self.part_floors, key) - 1
         if p < 0:
             return None
-        part = self.parts[p]
-        if part is None:
-            part = self.part(p)
+        part = self.part(p)
         b = bisect_right(part.floors, key) - 1
-        if len(part.floors[b]) >= fmt.FLOOR_SIZE_MAX:
+        if not part.is_exact and len(part.floors[b]) >= fmt.FLOOR_SIZE_MAX:
             b = self._settle(part, b, key)
-        if not may_contain(part.filters[b], part.entries[b + 1] - part.entries[b], self._filter_bits, h):
-            return None
+        probe = part.probes[b] or self.probe(part, b)
+        return self.find(part, b, key) if may_contain(probe, h) else None
+
+    def probe(self, part: Part, b: int) -> Probe:
+        """Return the filter of block `b`, ready to be asked."""
+        probe = unpack_filter(part.filters[b], part.entries[b + 1] - part.entries[b], self._filter_bits)
+        part.probes[b] = probe
+        return probe
+
+    def find(self, part: Part, b: int, key: bytes) -> tuple[int, bytes] | None:
+        """Return (kind, value) of `key` if it is in block `b` of `part`."""
         block = part.blocks[b]
-        if block is None or not block.used or not block.has_keys:
+        if block is None or not block.used or block.split_keys is None:
             block = self.block(part, b)
-        i = block.bisect(key)
-        if i == block.count or block.key(i) != key:
-            return None
-        return block.kinds[i], block.value(i)
+        block.used = 1
+        part.used = PART_WEIGHT
+        return block.find(key)
 
     def _settle(self, part: Part, b: int, key: bytes) -> int:
         """Return which block may hold `key` where floors were cut short and `bisect` is not enough.
