@@ -16,19 +16,20 @@ import contextlib
 import os
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from lamina.engine.compaction.job import FlushJob, MergeJob, Output, SliceRef, Step
-from lamina.engine.compaction.layout import discarded_bytes, gaps, movable, settle
+from lamina.engine.compaction.layout import aged_ranges, discarded_bytes, gaps, movable, settle
 from lamina.engine.compaction.picker import Plan, RunShape, pick_compaction
 from lamina.engine.discards import Discards
-from lamina.engine.errors import CorruptionError
+from lamina.engine.errors import CorruptionError, EngineError
 from lamina.engine.filenames import segment_name, temporary_name, wal_name
 from lamina.engine.host import Host
 from lamina.engine.levels import Levels
-from lamina.engine.manifest import Manifest, write_manifest
+from lamina.engine.manifest import Manifest, read_manifest, write_manifest
 from lamina.engine.memtable import Memtable
 from lamina.engine.obsolete import ObsoleteSegments
 from lamina.engine.run import Run, Slice
@@ -139,6 +140,7 @@ class Background:
         while self._schedule():
             if self.error is not None:
                 return
+        self.sweep()  # not earlier: the calls that have just ended still held what they replaced
 
     def pause(self) -> None:
         """Stop compacting until `resume`; flushes go on."""
@@ -279,7 +281,7 @@ class Background:
             if self._is_closing:
                 return False
             memtables = self._db.view.memtables
-            flushing = any(job.memtable for job in self._running.values())
+            flushing = any(job.memtable is not None for job in self._running.values())
             if len(memtables) > 1 and not flushing:
                 self._begin_flush(memtables[-1])
                 return True
@@ -321,7 +323,10 @@ class Background:
 
     def discarded_bytes(self, run: Run) -> int:
         """Return about how much of a run lies in discarded ranges that it has not been rid of."""
-        return discarded_bytes(run, self.settled)
+        try:
+            return discarded_bytes(run, self.settled)
+        except (OSError, CorruptionError):  # its index cannot be read: whoever reads the run will say so
+            return 0
 
     # -- beginning jobs ----------------------------------------------------------------------------
 
@@ -344,7 +349,9 @@ class Background:
         runs = [run for run in levels.runs if run.number in plan.runs]
         oldest = runs[-1]
         is_last = oldest is levels.runs[-1]
-        if len(runs) == 1 and levels.level_of(oldest.number) != plan.level and not self._has_garbage(oldest):
+        # A part of the key space says nothing about the rest of the run, which others may overlap.
+        is_alone = len(runs) == 1 and not start and stop is None
+        if is_alone and levels.level_of(oldest.number) != plan.level and not self._has_garbage(oldest):
             self._publish(levels.move_run(oldest.number, plan.level))
             self._counters.moved_runs += 1
             return None
@@ -375,24 +382,18 @@ class Background:
             for run in inputs
         ]
         refs = [row for row in refs if row]
-        ranges = [
-            (low, high)
-            for low, high in gaps(moved, start, stop)
-            if any(
-                (high is None or r.start < high) and (r.stop is None or low < r.stop)
-                for row in refs
-                for r in row
-            )
-        ]
+        # Slices that were moved lie between the ranges, so they count for nothing there.
+        others = [run for run in self.levels.runs if run.number not in plan.runs]
+        ranges = aged_ranges(gaps(moved, start, stop), inputs, others)
         if not ranges:
             return None
-        ages = [piece.segment.properties for run in inputs for piece in run.slices]
+        properties = [piece.segment.properties for run in inputs for piece in run.slices]
         output = self._output(
             plan.level,
             output_run,
-            min(p.age_first for p in ages),
-            max(p.age_last for p in ages),
-            sum(p.key_bytes + p.value_bytes + _RAW_OVERHEAD_BYTES * p.entries for p in ages),
+            ranges[0].age_first,
+            ranges[0].age_last,
+            sum(p.key_bytes + p.value_bytes + _RAW_OVERHEAD_BYTES * p.entries for p in properties),
             len(ranges),
         )
         job = MergeJob(refs, ranges, is_last, list(self.settled), output)
@@ -498,7 +499,8 @@ class Background:
         self._publish(levels, settled=settled, wal_first=memtables[-2].wals[0], flushed=memtable)
         self._db.forget_logs(memtable.wals)
         for number in memtable.wals:
-            with contextlib.suppress(FileNotFoundError):
+            # The manifest no longer names them: what cannot be removed now is swept by the next opening.
+            with contextlib.suppress(OSError):
                 self._fs.remove(os.path.join(self._db.path, wal_name(number)))
 
     def _publish(
@@ -518,7 +520,7 @@ class Background:
             write_manifest(self._fs, self._db.path, self.manifest(levels, settled, wal_first))
         except OSError:
             # It may be in place all the same: what it names stays until another one has replaced it.
-            self._is_manifest_in_doubt = True
+            self._is_manifest_in_doubt |= not self._is_manifest_unchanged()
             raise
         self._is_manifest_in_doubt = False
         old = {piece.segment.number: piece.segment for piece in self.levels.slices}
@@ -530,6 +532,13 @@ class Background:
         self.obsolete.sweep()
         leftovers, self._leftovers = self._leftovers, []
         self._remove_segments(leftovers)
+
+    def _is_manifest_unchanged(self) -> bool:
+        try:
+            found = read_manifest(self._fs, self._db.path)
+        except (OSError, EngineError):
+            return False
+        return found.levels == levels_to_records(self.levels) and found.wal_first == self.wal_first
 
     def _retire(self, segments: list[SegmentReader]) -> None:
         for segment in segments:
@@ -591,6 +600,8 @@ class Background:
         if isinstance(error, CorruptionError):
             # Trying again cannot help: leave these runs alone, serve what can be read, say so in stats.
             self._damaged |= runs
+        # Kept, the variables of the calls that failed would keep the segments they speak of from being removed.
+        traceback.clear_frames(error.__traceback__)
         self.error = error
         self._retry_at_s = time.monotonic() + self._retry_s
         self._retry_s = min(self._retry_s * 2, _RETRY_MAX_S)

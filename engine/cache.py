@@ -71,6 +71,8 @@ class Cache:
             if entry.container is not None:
                 entry.size_bytes += more_bytes
                 self.size_bytes += more_bytes
+                if self.size_bytes > self.limit_bytes:
+                    self._evict()
 
     def has_room(self) -> bool:
         """Whether a quarter of the cache is free, so that speed may be bought with memory."""

@@ -14,9 +14,19 @@ from lamina.engine.wal import WalWriter
 _COPY_INSTEAD = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
 
 
-def write_checkpoint(fs: FileSystem, source: str, target: str, manifest: Manifest, logs: list[int]) -> None:
+def write_checkpoint(
+    fs: FileSystem,
+    source: str,
+    target: str,
+    manifest: Manifest,
+    logs: list[int],
+    log_end: tuple[int, int] | None = None,
+) -> None:
     """Make `target` a database of `manifest`'s segments and these sealed, synced logs of `source`.
 
+    `log_end` is for those who do not own the logs: (number, size) of the newest, to which its owner may be
+    appending. Then logs are copied, that one up to its size, and the logs of checkpoint and owner have nothing
+    in common.
     The manifest comes last, so an interrupted checkpoint is no database. The caller keeps the files in place
     meanwhile. Errors: OSError; what was made is removed.
     """
@@ -26,13 +36,18 @@ def write_checkpoint(fs: FileSystem, source: str, target: str, manifest: Manifes
         )
     fs.make_directory(target)
     numbers = sorted({piece.segment for runs in manifest.levels for run in runs for piece in run.slices})
-    names = [segment_name(number) for number in numbers] + [wal_name(number) for number in logs]
+    log_names = [wal_name(number) for number in logs]
+    names = [segment_name(number) for number in numbers] + log_names
     made = [os.path.join(target, MANIFEST), temporary_name(os.path.join(target, MANIFEST))]
     try:
         for name in names:
             path = os.path.join(target, name)
             made.append(path)
-            _link(fs, os.path.join(source, name), path)
+            if log_end is None or name not in log_names:
+                _link(fs, os.path.join(source, name), path)
+            else:
+                size_bytes = log_end[1] if name == wal_name(log_end[0]) else None
+                _copy(fs, os.path.join(source, name), path, size_bytes)
         if not logs:
             number = manifest.next_number
             made.append(os.path.join(target, wal_name(number)))
@@ -54,9 +69,13 @@ def _link(fs: FileSystem, source: str, target: str) -> None:
     except OSError as error:
         if error.errno not in _COPY_INSTEAD:
             raise
-        file = fs.create(target)
-        try:
-            write_all(file, read_file(fs, source))
-            file.sync()
-        finally:
-            file.close()
+        _copy(fs, source, target, None)
+
+
+def _copy(fs: FileSystem, source: str, target: str, size_bytes: int | None) -> None:
+    file = fs.create(target)
+    try:
+        write_all(file, read_file(fs, source)[:size_bytes])
+        file.sync()
+    finally:
+        file.close()

@@ -79,6 +79,11 @@ class Database(Readable):
         try:
             self._open()
         except BaseException:
+            self._is_closed = True
+            if hasattr(self, "_background"):
+                self._background.close()
+            if hasattr(self, "_logs"):
+                self._logs.close()
             self._release_lock()
             raise
         _open_databases.add(self)
@@ -91,6 +96,7 @@ class Database(Readable):
         manifest, levels, replay, self.next_number = open_files(
             fs, path, options, self.open_segment, self._lock
         )
+        self._log_end = (replay.last_number, replay.last_size_bytes) if options.read_only else None
         self.counted = manifest.counted
         self.created_s = manifest.created_s
         if not options.read_only:
@@ -395,7 +401,7 @@ class Database(Readable):
             background = self._background
             logs = [number for memtable in reversed(memtables) for number in memtable.wals]
             manifest = background.manifest(background.levels, background.settled, logs[0] if logs else 0)
-            write_checkpoint(self.fs, self.path, target, manifest, logs)
+            write_checkpoint(self.fs, self.path, target, manifest, logs, self._log_end)
         background.wake()
 
     def flush(self, *, wait: bool = True) -> None:

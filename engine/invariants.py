@@ -60,7 +60,9 @@ def check_levels(levels: Levels, directory: str, findings: Findings) -> None:
             findings.error(path, f"run {run.number} is empty")
         for before, after in pairwise(run.slices):
             if before.stop is None or before.stop > after.start:
-                findings.error(path, f"slices of run {run.number} overlap: {before!r} and {after!r}")
+                findings.error(
+                    path, f"slices of run {run.number} overlap: {_show(before)} and {_show(after)}"
+                )
     for i, newer in enumerate(levels.runs):
         for older in levels.runs[i + 1 :]:
             for piece in newer.slices:
@@ -73,7 +75,7 @@ def _check_ages(path: str, newer: Slice, older: Slice, findings: Findings) -> No
     if young.age_first <= old.age_last:
         findings.error(
             path,
-            f"{newer!r} lies above {older!r}, but its ages are {young.age_first}..{young.age_last}, "
+            f"{_show(newer)} lies above {_show(older)}, but its ages are {young.age_first}..{young.age_last}, "
             f"those of the other {old.age_first}..{old.age_last}",
         )
 
@@ -95,7 +97,7 @@ def check_segments(fs: FileSystem, directory: str, levels: Levels, counted: bool
         pieces.sort(key=lambda piece: piece.start)
         for before, after in pairwise(pieces):
             if before.stop is None or before.stop > after.start:
-                findings.error(segment.path, f"shown twice: {before!r} and {after!r}")
+                findings.error(segment.path, f"shown twice: {_show(before)} and {_show(after)}")
         for piece in pieces:
             _check_slice(piece, walk, findings)
     return is_whole
@@ -112,12 +114,12 @@ def _check_slice(piece: Slice, walk: SegmentWalk, findings: Findings) -> None:
         ("delta", end - base, piece.delta),
         ("size", size_bytes, piece.size_bytes),
     ):
-        findings.expect(path, f"{what} of {piece!r}", expected, found)
+        findings.expect(path, f"{what} of {_show(piece)}", expected, found)
     is_inside = p.start <= piece.start and (
         p.stop is None or (piece.stop is not None and piece.stop <= p.stop)
     )
     if not is_inside or not piece.entries:
-        findings.error(path, f"{piece!r} is empty or lies outside of what its segment answers for")
+        findings.error(path, f"{_show(piece)} is empty or lies outside of what its segment answers for")
 
 
 def check_deltas(view: View, fs: FileSystem, directory: str, findings: Findings) -> None:
@@ -213,3 +215,8 @@ def _kept(chunks: KindChunks, discards: Discards) -> KindChunks:
             left_kinds = left_kinds[:i] + left_kinds[j:]
         if left:
             yield left, left_kinds
+
+
+def _show(piece: Slice) -> str:
+    stop = "the end" if piece.stop is None else repr(piece.stop[:32])
+    return f"slice of {piece.segment.number} from {piece.start[:32]!r} to {stop}"

@@ -148,6 +148,10 @@ def write_manifest(fs: FileSystem, directory: str, manifest: Manifest) -> int:
     try:
         write_all(file, data)
         file.sync()
+    except OSError:
+        with contextlib.suppress(OSError):  # on a full disk every byte counts
+            fs.remove(temporary)
+        raise
     finally:
         file.close()
     fs.replace(temporary, path)

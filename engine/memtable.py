@@ -224,13 +224,17 @@ class Memtable:
             self.order()
             return _between(self._plus, start, stop) - _between(self._minus, start, stop)
 
-    def middle(self, start: bytes, stop: bytes | None) -> bytes | None:
-        """Return a key that halves the entries in ``start < key < stop``, or None if there is none."""
+    def middle(self, start: bytes, stop: bytes | None, share: float) -> bytes | None:
+        """Return a key in ``start < key < stop`` with about that share of the entries there before it, or
+        None."""
         with self._lock:
             order = self.order()
-            low = order.bisect_right(start)
-            high = len(order) if stop is None else order.bisect_left(stop)
-            return order[(low + high) >> 1] if low < high else None
+            first = order.bisect_right(start)
+            last = len(order) if stop is None else order.bisect_left(stop)
+            if first >= last:
+                return None
+            key: bytes = order[max(first, min(first + int((last - first) * share), last - 1))]
+            return key
 
     def columns(self) -> tuple[list[bytes], list[bytes], bytes]:
         """Return all entries in order as (keys, values, kinds), for a flush. The memtable must be sealed."""

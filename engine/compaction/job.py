@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from lamina.engine.batch import decode_payload
 from lamina.engine.cache import Cache
+from lamina.engine.compaction.layout import AgedRange
 from lamina.engine.compaction.merge import CopiedBlock, Cursor, merge
 from lamina.engine.discards import DiscardedRange, Discards
 from lamina.engine.entry import DELETE, REMOVE
@@ -69,7 +70,7 @@ class MergeJob(NamedTuple):
     """Merge `inputs` (newest first) over each of `ranges` in turn."""
 
     inputs: list[list[SliceRef]]
-    ranges: list[tuple[bytes, bytes | None]]
+    ranges: list[AgedRange]
     is_last: bool
     discards: list[DiscardedRange]
     output: Output
@@ -183,8 +184,8 @@ def run_merge(
     builder: _Builder | None = None
     number = out.first_number
     try:
-        for start, stop in job.ranges:
-            output = out._replace(first_number=number)
+        for start, stop, age_first, age_last in job.ranges:
+            output = out._replace(first_number=number, age_first=age_first, age_last=age_last)
             builder = _Builder(fs, output, start, stop, discards.last_number, throttle)
             cursors = [Cursor(slices, start, stop, discards) for slices in inputs]
             for piece in merge(
@@ -334,7 +335,7 @@ def to_json(job: FlushJob | MergeJob) -> dict[str, Any]:
         return record | {"wals": job.wals}
     return record | {
         "inputs": [[[r.number, r.start.hex(), _hex(r.stop)] for r in refs] for refs in job.inputs],
-        "ranges": [[start.hex(), _hex(stop)] for start, stop in job.ranges],
+        "ranges": [[r.start.hex(), _hex(r.stop), r.age_first, r.age_last] for r in job.ranges],
     }
 
 
@@ -345,7 +346,7 @@ def from_json(record: dict[str, Any]) -> FlushJob | MergeJob:
     if "wals" in record:
         return FlushJob(record["wals"], record["is_last"], discards, output)
     inputs = [[SliceRef(n, bytes.fromhex(a), _unhex(b)) for n, a, b in refs] for refs in record["inputs"]]
-    ranges = [(bytes.fromhex(a), _unhex(b)) for a, b in record["ranges"]]
+    ranges = [AgedRange(bytes.fromhex(a), _unhex(b), *ages) for a, b, *ages in record["ranges"]]
     return MergeJob(inputs, ranges, record["is_last"], discards, output)
 
 

@@ -3,11 +3,22 @@ functions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 from lamina.engine.discards import DiscardedRange, Discards
 from lamina.engine.levels import Levels
 from lamina.engine.run import Run, Slice
+
+
+class AgedRange(NamedTuple):
+    """A key range to be rewritten, and the ages its segments will have."""
+
+    start: bytes
+    stop: bytes | None
+    age_first: int
+    age_last: int
 
 
 def movable(
@@ -58,6 +69,44 @@ def gaps(moved: Iterable[Slice], start: bytes, stop: bytes | None) -> Iterator[t
         start = piece.stop
     if stop is None or start < stop:
         yield start, stop
+
+
+def aged_ranges(
+    ranges: Iterable[tuple[bytes, bytes | None]], inputs: Sequence[Run], others: Sequence[Run]
+) -> list[AgedRange]:
+    """Return the ranges that hold anything, with the ages their output will have; `others` are not merged.
+
+    A segment replaces, in its key range, the logs of its ages. After a compaction of a part of the key space,
+    ages differ from place to place: output that spans several places could then claim ages of a run that is
+    not among the inputs, and overlaps. Such a range is divided wherever an input's slice begins or ends.
+    """
+    found: list[AgedRange] = []
+    for start, stop in ranges:
+        pieces = [piece for run in inputs for piece in run.overlapping(start, stop)]
+        if not pieces:
+            continue
+        aged = _aged(start, stop, pieces)
+        if not any(_is_among(aged, piece) for run in others for piece in run.overlapping(start, stop)):
+            found.append(aged)
+            continue
+        bounds = {bound for piece in pieces for bound in (piece.start, piece.stop) if bound is not None}
+        cuts = sorted(bound for bound in bounds if start < bound and (stop is None or bound < stop))
+        for low, high in pairwise([start, *cuts, stop]):
+            assert low is not None
+            between = [piece for piece in pieces if piece.overlaps(low, high)]
+            if between:
+                found.append(_aged(low, high, between))
+    return found
+
+
+def _aged(start: bytes, stop: bytes | None, pieces: Iterable[Slice]) -> AgedRange:
+    all_of = [piece.segment.properties for piece in pieces]
+    return AgedRange(start, stop, min(p.age_first for p in all_of), max(p.age_last for p in all_of))
+
+
+def _is_among(aged: AgedRange, piece: Slice) -> bool:
+    p = piece.segment.properties
+    return p.age_first <= aged.age_last and aged.age_first <= p.age_last
 
 
 def discarded_bytes(run: Run, settled: Discards) -> int:

@@ -129,13 +129,12 @@ class Cursor:
                     return
                 part = self._part = piece.segment.part(self.part)
             floor = part.floors[self.block]
-            if (piece.stop is not None and floor >= piece.stop) or (
-                self._stop is not None and floor >= self._stop
-            ):
-                if self._stop is not None and floor >= self._stop:
-                    self.exhausted = True
-                else:
-                    self._next_slice()
+            if piece.stop is not None and floor >= piece.stop:
+                # Even if the floor lies beyond the merge's end: the next slice may begin before that.
+                self._next_slice()
+                return
+            if self._stop is not None and floor >= self._stop:
+                self.exhausted = True
                 return
             self.floor = floor
             self.ceiling = self._ceiling(piece, part)

@@ -26,7 +26,7 @@ _TAIL_SIZE_BYTES = 16 * 1024
 _READAHEAD_BLOCKS_MAX = 16
 
 PART_WEIGHT = 8
-"""An index part is passed by this often before it is evicted: without it, each of its 256 blocks costs two reads."""
+"""So often is an index part passed by before it is evicted: it serves 256 blocks."""
 
 
 class Part(Cached):

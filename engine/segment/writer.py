@@ -8,6 +8,7 @@ small neighbour pays for it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from bisect import bisect_left
@@ -215,9 +216,11 @@ class SegmentWriter:
         return properties, self._offset
 
     def abort(self) -> None:
-        """Remove the unfinished file."""
+        """Remove the unfinished file. Raises nothing: it is what broke the work off that matters, and what
+        cannot be removed now is swept when the database is opened."""
         self._file.close()
-        self._fs.remove(temporary_name(self._path))
+        with contextlib.suppress(OSError):
+            self._fs.remove(temporary_name(self._path))
 
     def _cut(self, *, final: bool) -> None:
         """Cut the pending entries into blocks; all of them if `final`, else only those that fill a block."""

@@ -1,4 +1,7 @@
-"""docs/embedding.md against the engine: its programs run, in order, and print what the page says."""
+"""docs/embedding.md against the engine: its programs run, in order, and print what the page says.
+
+README.md's program runs as well, and links between the pages lead somewhere.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,19 @@ from typing import Any
 
 import pytest
 
-from lamina.engine import Options
+from lamina.engine import Database, Options
 
-PAGE = Path(__file__).parents[2] / "docs" / "embedding.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "embedding.md"
 
 _PROGRAM = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _EXPECTED = re.compile(r"# (?:.* )?-> (.*)$", re.MULTILINE)
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20}
 
 
-def programs() -> list[tuple[int, str]]:
+def programs(page: Path = PAGE) -> list[tuple[int, str]]:
     """Return the number of the line before each program, and its text."""
-    text = PAGE.read_text("utf-8")
+    text = page.read_text("utf-8")
     return [(text.count("\n", 0, match.start(1)), match[1]) for match in _PROGRAM.finditer(text)]
 
 
@@ -40,10 +44,34 @@ def run(program: str, line: int, names: dict[str, Any]) -> list[str]:
 def test_programs_print_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "page"}
-    for line, program in programs():
-        expected = _EXPECTED.findall(program)
-        printed = run(program, line, names)
-        assert printed == expected, f"the program at {PAGE}:{line}"
+    try:
+        for line, program in programs():
+            expected = _EXPECTED.findall(program)
+            printed = run(program, line, names)
+            assert printed == expected, f"the program at {PAGE}:{line}"
+    finally:
+        # Closed already, unless a program has failed.
+        for value in names.values():
+            if isinstance(value, Database):
+                value.close()
+
+
+def test_the_program_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ((line, program),) = programs(ROOT / "README.md")
+    assert run(program, line, {}) == [
+        "b'yellow' False",
+        "b'fruit:cherry' b'red'",
+        "b'fruit:banana' b'yellow'",
+        "2 1",
+        "False",
+    ]
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md"], ids=lambda p: p.name)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"(?<!!)\[[^\]]*\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target
 
 
 def test_there_are_programs() -> None:
@@ -68,8 +96,10 @@ def test_the_table_of_options_is_that_of_the_code() -> None:
     assert list(found) == [field.name for field in dataclasses.fields(Options)]
 
 
-def test_links_to_sections_lead_somewhere() -> None:
-    text = PAGE.read_text("utf-8")
+@pytest.mark.parametrize("name", ["architecture", "embedding", "format"])
+def test_links_to_sections_lead_somewhere(name: str) -> None:
+    text = (ROOT / "docs" / f"{name}.md").read_text("utf-8")
     titles = re.findall(r"^#+ (.*)$", re.sub(_PROGRAM, "", text), re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    anchors |= {f"{anchor}-1" for anchor in anchors}  # of titles that occur twice
     assert set(re.findall(r"\]\(#([\w-]+)\)", text)) <= anchors

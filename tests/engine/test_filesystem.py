@@ -52,16 +52,6 @@ class TestDiskFileSystem(FileSystemContract):
     def root(self, tmp_path: Path) -> str:
         return str(tmp_path)
 
-    @pytest.mark.xfail(reason="DiskWritableFile.sync: fdatasync(-1) is a ValueError, not OSError")
-    def test_a_closed_writer_refuses(self, fs: FileSystem, root: str) -> None:
-        super().test_a_closed_writer_refuses(fs, root)
-
-    @pytest.mark.xfail(
-        reason="DiskReadableFile.pread keeps the descriptor after close and reads another file"
-    )
-    def test_a_closed_reader_refuses(self, fs: FileSystem, root: str) -> None:
-        super().test_a_closed_reader_refuses(fs, root)
-
 
 class TestMemoryFileSystem(FileSystemContract):
     @pytest.fixture

@@ -66,7 +66,7 @@ class Model:
             assert flat(table.chunks_reversed(low, high), reverse=True) == expected
             if self.counted:
                 assert table.delta_between(low, high) == self.delta(low, high)
-            middle = table.middle(low, high)
+            middle = table.middle(low, high, 0.5)
             inside = [key for key, _ in expected if key > low]
             if inside:
                 assert middle in inside

@@ -4,9 +4,9 @@
     tell(run)
     run.states[run.done]        what the database holds, as a dict
 
-Every write puts the state it leads to into `states` before it begins and counts itself into `done` when it has
-returned: a process that is killed leaves `states[done]`, or the one after it. A power loss may go back, but
-not behind `durable`.
+Every write puts the state it leads to into `states` before it begins, and counts itself into `done` when it
+has returned: a process that is killed leaves `states[done]`, or the one after it. A power loss may go back,
+but not behind `durable`.
 
 With `tolerant`, steps that fail are noted in `errors` and the history goes on, as a program would: a failed
 write has not happened; after a failed fsync the database is closed and opened again.
@@ -21,6 +21,7 @@ from typing import Any
 
 import lamina.engine as engine
 from harness.memory_filesystem import MemoryFileSystem
+from lamina.engine.check import assert_consistent
 from lamina.engine.filenames import LOCK, MANIFEST, is_temporary, parse_name
 from lamina.engine.filesystem import FileSystem
 from lamina.engine.manifest import read_manifest
@@ -195,7 +196,7 @@ def is_closed(db: engine.Database) -> bool:
 
 
 def tell(run: Run) -> None:
-    """The history. Deterministic; about 150 writes, and several hundred file operations."""
+    """The history. Deterministic; about 70 writes and 900 file operations."""
     random = Random(7)
 
     def value() -> bytes:
@@ -208,7 +209,7 @@ def tell(run: Run) -> None:
     run.write({b"k%02d" % i: None if i % 3 == 0 else value() for i in range(10)})
     run.write({b"e%02d" % i: value() for i in range(5)}, sync=False)
     with run.snapshot():
-        for i in range(10):
+        for _ in range(10):
             run.delete(b"k%02d" % random.randrange(30))
             run.put(b"k%02d" % random.randrange(30), value())
         run.discard(b"d02", b"d09")
@@ -290,5 +291,6 @@ def recover(fs: MemoryFileSystem, states: list[State], **options: Any) -> State:
         db.put(b"after", b"the crash")
     with engine.open(PATH, fs=fs, **options) as db:
         assert_state(db, after)
+        assert_consistent(db)
     assert_no_orphans(fs)
     return found

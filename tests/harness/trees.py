@@ -19,7 +19,7 @@ from lamina.engine.cache import Cache
 from lamina.engine.entry import DELETE, INSERT, REMOVE, REPLACE, is_live
 from lamina.engine.memtable import Memtable
 from lamina.engine.run import Run, Slice
-from lamina.engine.segment.format import separator
+from lamina.engine.segment.format import is_exact, separator
 from lamina.engine.segment.reader import OpenFiles, SegmentReader
 from lamina.engine.segment.writer import SegmentWriter
 
@@ -91,8 +91,16 @@ class Workshop:
         return SegmentReader(self.fs, DIRECTORY, number, cache=self.cache, files=self.files)
 
     def run(self, *pieces: Sequence[Entry], block_size_bytes: int = 128) -> Run:
-        """Return a run with a segment for each list of entries; empty lists are passed over."""
-        filled = [entries for entries in pieces if entries]
+        """Return a run with a segment for each list of entries; empty lists are passed over.
+
+        Lists that no short key divides share a segment, as they do in a compaction.
+        """
+        filled: list[list[Entry]] = []
+        for entries in pieces:
+            if filled and entries and not is_exact(separator(filled[-1][-1][0], entries[0][0])):
+                filled[-1] += entries
+            elif entries:
+                filled.append(list(entries))
         bounds = [b"", *(separator(a[-1][0], b[0][0]) for a, b in pairwise(filled)), None]
         slices = [
             Slice.whole(

@@ -232,7 +232,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.durable = len(self.history) - 1
         for scan in self.scans:
             if scan.touched is not None:
-                scan.touched |= touched
+                scan.touched.update(touched)
 
     def hint(self, key: bytes, give: bool) -> bool | None:
         return key in self.model.entries if give else None
