@@ -39,7 +39,9 @@ class Cache:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.size_bytes = 0
-        self.hits = 0
+        self.rows_bytes = 0
+        """What rows.py takes of the limit."""
+        self._rows: dict[bytes, bytes] = {}
         self.misses = 0
         self.evictions = 0
         self._ring: deque[Cached] = deque()
@@ -62,8 +64,7 @@ class Cache:
             container[slot] = entry
             self._ring.append(entry)
             self.size_bytes += size_bytes
-            if self.size_bytes > self.limit_bytes:
-                self._evict()
+            self._evict()
 
     def grow(self, entry: Cached, more_bytes: int) -> None:
         """Account for `entry` having decoded more of itself."""
@@ -71,12 +72,13 @@ class Cache:
             if entry.container is not None:
                 entry.size_bytes += more_bytes
                 self.size_bytes += more_bytes
-                if self.size_bytes > self.limit_bytes:
-                    self._evict()
+                self._evict()
 
-    def has_room(self) -> bool:
-        """Whether a quarter of the cache is free, so that speed may be bought with memory."""
-        return self.size_bytes * 4 < self.limit_bytes * 3
+    def hold_rows(self, rows: dict[bytes, bytes]) -> None:
+        """Let these be the rows, in the place of those before, that give way when blocks need room."""
+        with self._lock:
+            self._rows = rows
+            self.rows_bytes = 0
 
     def trim(self) -> None:
         """Evict down to `limit_bytes`, after that was lowered."""
@@ -100,6 +102,9 @@ class Cache:
 
     def _evict(self) -> None:
         ring = self._ring
+        if self.rows_bytes and self.size_bytes + self.rows_bytes > self.limit_bytes:
+            self._rows.clear()
+            self.rows_bytes = 0
         while self.size_bytes > self.limit_bytes and ring:
             entry = ring.popleft()
             if entry.container is None:

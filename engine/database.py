@@ -38,6 +38,7 @@ from lamina.engine.opening import adopt_files, make_directory, open_files
 from lamina.engine.options import Options
 from lamina.engine.reading import ClosedView, Readable, range_bounds
 from lamina.engine.resolution import entries_size_bytes, join_batches, resolve
+from lamina.engine.rows import Rows
 from lamina.engine.segment.reader import OpenFiles, SegmentReader
 from lamina.engine.snapshot import Snapshot
 from lamina.engine.statistics import build_stats
@@ -109,7 +110,8 @@ class Database(Readable):
         memtables = tuple(reversed(replay.memtables))
         settled = Discards(manifest.discards, manifest.discards_last_number)
         self._memtable = memtables[0]
-        self.view = View(memtables, levels, _visible(settled, memtables), counted=self.counted)
+        rows = Rows(self._cache)
+        self.view = View(memtables, levels, _visible(settled, memtables), counted=self.counted, rows=rows)
         if options.verify_on_open:
             self.verify()
         self._background = Background(self, levels, settled, manifest.wal_first)
@@ -264,7 +266,8 @@ class Database(Readable):
         memtable.wals.append(number)
         self._memtable = memtable
         view = self.view
-        self.view = View((memtable, *view.memtables), view.levels, view.discards, counted=self.counted)
+        memtables = (memtable, *view.memtables)
+        self.view = View(memtables, view.levels, view.discards, counted=self.counted, rows=view.rows)
         self._after_change()
 
     def prepare_log(self) -> None:
@@ -350,7 +353,9 @@ class Database(Readable):
         """Publish new levels, and the departure of a flushed memtable, to readers."""
         with self._lock:
             memtables = tuple(m for m in self.view.memtables if m is not flushed)
-            self.view = View(memtables, levels, _visible(settled, memtables), counted=self.counted)
+            # What the runs answer changes with a flush, and with nothing else.
+            rows = self.view.rows if flushed is None else Rows(self._cache)
+            self.view = View(memtables, levels, _visible(settled, memtables), counted=self.counted, rows=rows)
             self._after_change()
 
     def note_flush(self, size_bytes: int, elapsed_s: float) -> None:
@@ -372,7 +377,7 @@ class Database(Readable):
                 self._seal()
             view = self.view
             memtables = view.memtables if self._refusal is not None else view.memtables[1:]
-            frozen = View(memtables, view.levels, view.discards.copy(), counted=self.counted)
+            frozen = View(memtables, view.levels, view.discards.copy(), counted=self.counted, rows=view.rows)
             self._snapshots += 1
         self._background.wake()
         return Snapshot(frozen, self._snapshot_closed)

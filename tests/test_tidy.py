@@ -36,7 +36,7 @@ ENGINE_LAYERS: tuple[tuple[str, str], ...] = (
     ("entries", "entry batch discards"),
     ("storage", "wal memtable cache segment segment.format segment.block segment.filter"),
     ("segments", "segment.writer segment.reader segment.check"),
-    ("structure", "run levels layers manifest version invariants"),
+    ("structure", "run levels rows layers manifest version invariants"),
     ("upkeep", "compaction compaction.picker compaction.merge compaction.layout compaction.job"),
     ("opening", "recovery opening obsolete resolution host"),
     ("processes", "workers worker background"),

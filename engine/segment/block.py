@@ -32,9 +32,6 @@ _FIXED_FIELDS_MAX = 4096
 _KEY_OVERHEAD_BYTES = 72
 """Memory of one decoded key beside its bytes: object header, list slot and allocator rounding."""
 
-_TABLE_OVERHEAD_BYTES = 100
-"""Memory of one entry of a block's table beside the key and the value's bytes."""
-
 
 def encode_block(keys: Sequence[bytes], values: Sequence[bytes], kinds: bytes) -> bytes:
     """Return the payload of a block. `values` holds ``b""`` for tombstones. Cost: 0.15 µs per entry."""
@@ -89,7 +86,6 @@ class Block(Cached):
         "_values_at",
         "count",
         "kinds",
-        "table",
     )
 
     def __init__(self, path: str, offset: int, data: bytes) -> None:
@@ -130,13 +126,9 @@ class Block(Cached):
         self._keys_at: int = position
         self._values_at: int = position + key_size
         self.split_keys: list[bytes] | None = None
-        self.table: dict[bytes, bytes | None] | None = None
-        """Everything the block holds, for blocks that are asked often; None is a tombstone's value."""
 
     def memory_bytes(self) -> int:
         """Return roughly what the block occupies."""
-        if self.table is not None:
-            return self._size_bytes + self.count * (_KEY_OVERHEAD_BYTES + _TABLE_OVERHEAD_BYTES)
         keys = 0 if self.split_keys is None else self.keys_memory_bytes()
         ends = len(self._key_ends) + len(self._value_ends)
         return self._size_bytes + 3 * ends + 400 + keys
@@ -149,37 +141,20 @@ class Block(Cached):
         """Return what splitting the keys adds to that."""
         return self.count * _KEY_OVERHEAD_BYTES + self._values_at - self._keys_at
 
-    def build_table(self) -> int:
-        """Make `table` and let go of the raw bytes; returns how many more bytes that takes. Cost: 10 µs."""
-        before = self.memory_bytes()
-        keys = self.keys()
-        table = dict(zip(keys, self.live_values(), strict=True))
-        # Readers of other threads take the bytes first and then look for keys and table: whoever finds the
-        # bytes gone finds those.
-        self.table = table
-        self._data = b""
-        return self.memory_bytes() - before
-
     def keys(self) -> list[bytes]:
         """Return all keys, in order. The list is kept: do not change it."""
-        data = self._data
         keys = self.split_keys
         if keys is None:
-            keys = _split(data, self._keys_at, self._key_width, self.count, self._key_ends)
+            keys = _split(self._data, self._keys_at, self._key_width, self.count, self._key_ends)
             self.split_keys = keys
         return keys
 
     def values(self) -> list[bytes]:
         """Return all values, ``b""`` for tombstones."""
-        data = self._data
-        if self.table is not None:
-            return [value or b"" for value in self.table.values()]
-        return _split(data, self._values_at, self._value_width, self.count, self._value_ends)
+        return _split(self._data, self._values_at, self._value_width, self.count, self._value_ends)
 
     def live_values(self) -> list[bytes | None]:
         """Return all values, None for tombstones."""
-        if self.table is not None:
-            return list(self.table.values())
         values: list[bytes | None] = list(self.values())
         kinds = self.kinds
         if REMOVE in kinds or DELETE in kinds:
@@ -190,27 +165,23 @@ class Block(Cached):
 
     def key(self, index: int) -> bytes:
         """Return one key without splitting the others."""
-        data = self._data
         if self.split_keys is not None:
             return self.split_keys[index]
         width = self._key_width
         at = self._keys_at
         if width != VARIABLE:
-            return data[at + index * width : at + index * width + width]
+            return self._data[at + index * width : at + index * width + width]
         ends = self._key_ends
-        return data[at + ends[index - 1] if index else at : at + ends[index]]
+        return self._data[at + ends[index - 1] if index else at : at + ends[index]]
 
     def value(self, index: int) -> bytes:
         """Return one value, ``b""`` for a tombstone."""
-        data = self._data
-        if self.table is not None:
-            return self.table[self.key(index)] or b""
         width = self._value_width
         at = self._values_at
         if width != VARIABLE:
-            return data[at + index * width : at + index * width + width]
+            return self._data[at + index * width : at + index * width + width]
         ends = self._value_ends
-        return data[at + ends[index - 1] if index else at : at + ends[index]]
+        return self._data[at + ends[index - 1] if index else at : at + ends[index]]
 
     def find(self, key: bytes) -> tuple[int, bytes] | None:
         """Return (kind, value) of `key`, or None. Cost: 1 µs if the keys have been split, else 3."""

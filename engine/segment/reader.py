@@ -205,13 +205,9 @@ class SegmentReader:
             block = self.decode_block(part, number, self.read_frames(part, number, number + 1)[0])
             self._cache.insert(part.blocks, number, block, block.memory_bytes())
         elif block.used and block.split_keys is None:
-            # Met again: from now on its keys are searched as a list, or in a dict while memory is plenty.
-            if self._cache.has_room():
-                more_bytes = block.build_table()
-            else:
-                block.keys()
-                more_bytes = block.keys_memory_bytes()
-            self._cache.grow(block, more_bytes)
+            # Met again: from now on its keys are searched as a list.
+            block.keys()
+            self._cache.grow(block, block.keys_memory_bytes())
         block.used = 1
         return block
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from bisect import bisect_left
 from itertools import pairwise
 
@@ -139,40 +137,3 @@ def test_overlapping_ends_do_not_crash() -> None:
     block = parse(bytes(data))
     assert len(block.keys()) == 3
     assert all(a <= b for a, b in pairwise(map(len, [b"", *block.keys()[:1]])))
-
-
-def test_a_block_may_be_turned_into_a_table_while_others_read_it() -> None:
-    """Whoever finds the raw bytes gone must find the keys and the table."""
-    order = [b"%04d" % n for n in range(120)]
-    content = [b"value %d" % n for n in range(120)]
-    data = encode_block(order, content, bytes((INSERT,)) * 120)
-    wrong: list[object] = []
-    block = parse(data)
-    rounds = 100
-    barrier = threading.Barrier(4)
-
-    def read(number: int) -> None:
-        for _ in range(rounds):
-            barrier.wait()
-            mine = block
-            wrong.extend(n for n in range(number, 120, 29) if mine.find(order[n]) != (INSERT, content[n]))
-            if mine.keys() != order or mine.live_values() != content or mine.values() != content:
-                wrong.append("columns")
-            barrier.wait()
-
-    threads = [threading.Thread(target=read, args=(number,)) for number in range(3)]
-    interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for _ in range(rounds):
-            barrier.wait()
-            block.build_table()
-            barrier.wait()
-            block = parse(data)
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval_s)
-    assert wrong == []
