@@ -63,4 +63,5 @@ def open(path: str | os.PathLike[str], *, fs: FileSystem | None = None, **option
     OSError; TypeError and ValueError for bad options. Cost: milliseconds, plus 1 µs per entry that was not
     flushed yet.
     """
-    return Database(os.fspath(path), Options(**options), fs or DiskFileSystem())
+    # Absolute, so that the database stays where it is when the program changes its directory.
+    return Database(os.path.abspath(os.fsdecode(path)), Options(**options), fs or DiskFileSystem())

@@ -83,6 +83,8 @@ class Background:
         self._exclusive = False
         self.error: Exception | None = None
         self._damaged: set[int] = set()
+        self.damage: CorruptionError | None = None
+        """What keeps some runs from being merged until the database has been repaired."""
         self._last_death: Exception | None = None
         self._deaths_in_a_row = 0
         self._is_manifest_in_doubt = False
@@ -181,20 +183,30 @@ class Background:
     def compact(self, start: bytes, stop: bytes | None) -> None:
         """Merge all runs into one, within a key range. Blocks; flushes go on beside it.
 
-        Errors: whatever broke the work off.
+        Goes on although merges are paused: it is asked for. Errors: whatever broke the work off.
         """
-        self._wait_idle_for_compaction()
+        self._hold_worker(False)
         try:
-            deaths = -1
-            while deaths != self._counters.worker_deaths:
-                deaths = self._counters.worker_deaths
-                self._compact_once(start, stop)
+            self._wait_idle_for_compaction()
+            try:
+                deaths = -1
+                while deaths != self._counters.worker_deaths:
+                    deaths = self._counters.worker_deaths
+                    self._compact_once(start, stop)
+            finally:
+                with self._changed:
+                    self._exclusive = False
+                    self._changed.notify_all()
         finally:
-            with self._changed:
-                self._exclusive = False
-                self._changed.notify_all()
+            self._hold_worker(True)
             self.sweep()
             self.wake()
+
+    def _hold_worker(self, hold: bool) -> None:
+        """Let a paused worker go on for a while, or have it stand still again."""
+        with self._state:
+            if self._is_paused and self._worker is not None:
+                self._worker.set_paused(hold)
 
     def sweep(self) -> None:
         """Remove the files of segments that nobody reads any more."""
@@ -234,7 +246,12 @@ class Background:
             run.delta if self._db.counted else run.entries - sum(s.tombstones for s in run.slices)
         ):
             return True
-        return bool(self.discarded_bytes(run))
+        # Not `discarded_bytes`, which is a guess from block offsets: 0 for a range inside one block.
+        return any(
+            item.number > piece.segment.properties.discards_applied
+            for piece in run.slices
+            for item in self.settled.overlapping(piece.start, piece.stop)
+        )
 
     def close(self) -> None:
         """End the worker and the scheduling thread. Unfinished jobs are lost, which harms nothing."""
@@ -368,7 +385,7 @@ class Background:
         )
         for piece in moved:
             levels = levels.apply(plan.runs, piece.start, piece.stop, output_run, plan.level, [piece])
-        if moved and len(runs) > 1:
+        if moved and (len(runs) > 1 or output_run != oldest.number):
             self._publish(levels)
             self._counters.moved_segments += len(moved)
         inputs = [run for run in self.levels.runs if run.number in plan.runs]
@@ -600,7 +617,9 @@ class Background:
         if isinstance(error, CorruptionError):
             # Trying again cannot help: leave these runs alone, serve what can be read, say so in stats.
             self._damaged |= runs
-        # Kept, the variables of the calls that failed would keep the segments they speak of from being removed.
+            self.damage = self.damage or error
+        # Kept, the variables of the calls that failed would keep the segments they speak of from being
+        # removed.
         traceback.clear_frames(error.__traceback__)
         self.error = error
         self._retry_at_s = time.monotonic() + self._retry_s

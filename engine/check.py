@@ -65,7 +65,8 @@ class _Moment(NamedTuple):
 
 
 def check_database(db: Database) -> list[Finding]:
-    """Check an open database. Writers wait while the active memtable is copied; flushes, until logs are read."""
+    """Check an open database. Writers wait while the active memtable is copied; flushes, until logs are
+    read."""
     findings = Findings()
     fs, path = db.fs, db.path
     with findings.gathering(path):

@@ -25,10 +25,9 @@ def write_checkpoint(
     """Make `target` a database of `manifest`'s segments and these sealed, synced logs of `source`.
 
     `log_end` is for those who do not own the logs: (number, size) of the newest, to which its owner may be
-    appending. Then logs are copied, that one up to its size, and the logs of checkpoint and owner have nothing
-    in common.
-    The manifest comes last, so an interrupted checkpoint is no database. The caller keeps the files in place
-    meanwhile. Errors: OSError; what was made is removed.
+    appending. Then logs are copied, that one up to its size, and the logs of checkpoint and owner have
+    nothing in common. The manifest comes last, so an interrupted checkpoint is no database. The caller keeps
+    the files in place meanwhile. Errors: OSError; what was made is removed.
     """
     if fs.exists(target) and fs.list_directory(target):
         raise FileExistsError(

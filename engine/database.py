@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
 import warnings
@@ -47,6 +48,10 @@ _SYNC_INTERVAL_S = 1.0
 _CLOSE_FLUSH_MIN_BYTES = 1024 * 1024
 """A smaller memtable is left in its log when closing: replaying it takes milliseconds, and tiny segments cost
 merges."""
+
+_LOGS_MAX = 8
+"""Logs that one memtable may have gathered, over sessions too short to flush, before it is flushed at the
+next opening."""
 
 _SMALL_SIZE_BYTES = min(KEY_SIZE_MAX, VALUE_SIZE_MAX)
 _pack_entry = ENTRY.pack
@@ -102,6 +107,7 @@ class Database(Readable):
         self.created_s = manifest.created_s
         if not options.read_only:
             adopt_files(fs, path, manifest, replay)
+            self._is_noted = replay.is_noted
             self._wal_lost_bytes = 0 if replay.cut is None else replay.cut.lost_bytes
             self._logs = Logs(fs, path, self._take_number, self._lock)
             self._logs.active.note_link(replay.last_number, replay.last_size_bytes)
@@ -121,7 +127,11 @@ class Database(Readable):
         if options.sync == "everysec":
             arguments = (weakref.ref(self), self._closing)
             threading.Thread(target=_sync_loop, args=arguments, name="lamina-sync", daemon=True).start()
-        self._after_change()
+        with self._lock:
+            if len(self._memtable.wals) > _LOGS_MAX:
+                with contextlib.suppress(OSError):
+                    self._seal()
+            self._after_change()
         self._background.wake()
 
     def open_segment(self, number: int, size_bytes: int | None = None) -> SegmentReader:
@@ -293,12 +303,18 @@ class Database(Readable):
         options = self.options
         if options.background != "inline":
             self._stall = stalls.stall_state(
-                self.view, budget_bytes=self._budget_bytes, level_runs_max=options.level_runs_max
+                self.view,
+                budget_bytes=self._budget_bytes,
+                # Where damage keeps runs from being merged, waiting for that would be waiting for ever.
+                runs_max=1 << 30 if self._is_merging_blocked() else options.level_runs_max,
             )
         # One number for all memory: what memtables do not need is the cache's, but never less than a quarter.
         sealed_bytes = sum(memtable.size_bytes for memtable in self.view.memtables[1:])
         self._cache.limit_bytes = max(options.memory // 4, options.memory - sealed_bytes - self._budget_bytes)
         self._cache.trim()
+
+    def _is_merging_blocked(self) -> bool:
+        return hasattr(self, "_background") and self._background.damage is not None
 
     def _wait_for_room(self, size_bytes: int) -> None:
         """Slow or stop a writer until flushes and merges have caught up.
@@ -459,8 +475,7 @@ class Database(Readable):
         files."""
         for run in self.view.runs:
             for piece in run.slices:
-                for _ in piece.segment.chunks(b"", None):
-                    pass
+                piece.segment.verify()
 
     def stats(self) -> Stats:
         """Return a picture of the database: levels, memory, amplification, stalls. Cost: microseconds per
@@ -478,7 +493,7 @@ class Database(Readable):
             discarded_pending_bytes=sum(background.discarded_bytes(run) for run in self.view.runs),
             snapshots=self._snapshots,
             worker_pid=background.worker_pid,
-            background_error=background.error,
+            background_error=background.error or background.damage,
             write_error=None if self.options.read_only else self._refusal,
         )
 
@@ -516,7 +531,9 @@ class Database(Readable):
         self._background.close()
         self.view = ClosedView(f"{self.path}: the database is closed")  # type: ignore[assignment]
         if not self.options.read_only:
-            self._logs.close()
+            # A session that wrote nothing leaves no trace: its log would be one more to read at every
+            # opening.
+            self._logs.close(drop_unused=self._is_noted and len(self._memtable.wals) > 1)
         self._release_lock()
 
     def _release_lock(self) -> None:
@@ -535,6 +552,10 @@ class Database(Readable):
         if not getattr(self, "_is_closed", True) and hasattr(self, "_background"):
             warnings.warn(f"the database in {self.path} was never closed", ResourceWarning, stacklevel=2)
             self._is_closed = True
+            if sys.is_finalizing():
+                # Our threads stand still for ever, perhaps with our locks: what we hold ends with the
+                # process.
+                return
             with contextlib.suppress(Exception):
                 self._release()
 

@@ -144,17 +144,24 @@ class Logs:
                 self._sealed.remove(wal)
                 wal.close()
 
-    def close(self) -> None:
-        """Note what is durable, close all files, and remove the log that was never used."""
+    def close(self, *, drop_unused: bool = False) -> None:
+        """Note what is durable, close all files, and remove the log that was never used.
+
+        `drop_unused`: also the active one if nothing was written to it. The caller knows that an earlier log
+        takes its place, and that what its notes would say is known from there.
+        """
         with self._sync_lock, self._lock:
             self.is_closed = True
-            if self.poison is None:
+            unused = [] if self._spare is None else [self._spare]
+            self._spare = None
+            if drop_unused and self.active.is_unused:
+                unused.append(self.active)
+            elif self.poison is None:
                 with contextlib.suppress(OSError):
                     self.active.write_notes()
             for wal in (*self._sealed, self.active):
                 wal.close()
-            spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.close()
+        for wal in unused:
+            wal.close()
             with contextlib.suppress(OSError):
-                self._fs.remove(spare.path)
+                self._fs.remove(wal.path)

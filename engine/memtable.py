@@ -21,13 +21,13 @@ Threads: one writer at a time, under the database's lock. Point reads need no lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 
 from sortedcontainers import SortedList
 
-from lamina.engine.batch import Discard
+from lamina.engine.batch import ENTRY, Discard, decode_payload
 from lamina.engine.entry import DELETE, INSERT, REMOVE, REPLACE
 
 ENTRY_OVERHEAD_BYTES = 160
@@ -92,15 +92,18 @@ class Memtable:
     # -- writing -----------------------------------------------------------------------------------
 
     def apply(self, keys: Sequence[bytes], values: Sequence[bytes], kinds: bytes) -> None:
-        """Apply entries whose kinds speak of the moment before each. Cost: 0.3 µs per entry."""
+        """Apply entries, in order; the kind of each speaks of the moment before it. Cost: 0.3 µs per
+        entry."""
         count = len(keys)
         self.size_bytes += sum(map(len, keys)) + sum(map(len, values)) + ENTRY_OVERHEAD_BYTES * count
         based = self.based
         if not self.counted:
             self.pending += keys
-            based.update(zip(keys, values, strict=True))
-            if DELETE in kinds:
-                based.update((key, None) for key, kind in zip(keys, kinds, strict=True) if kind == DELETE)
+            if DELETE not in kinds:
+                based.update(zip(keys, values, strict=True))
+                return
+            for key, value, kind in zip(keys, values, kinds, strict=True):
+                based[key] = None if kind == DELETE else value
             return
         inserted = self.inserted
         if kinds.count(INSERT) == count and based.keys().isdisjoint(keys):
@@ -127,6 +130,36 @@ class Memtable:
                     inserted[key] = value
                 else:
                     based[key] = value
+
+    def replay(self, payloads: Iterable[bytes]) -> None:
+        """Apply what a log's frames hold, in order. Errors: ValueError for a payload that makes no sense.
+
+        Frames of single entries, which is what puts write, are gathered into columns first: a decoded tuple
+        and an `apply` for each would cost 3 µs instead of 0.8 (benchmarks/flush.py).
+        """
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        kinds = bytearray()
+        unpack, head = ENTRY.unpack_from, ENTRY.size
+        for payload in payloads:
+            if payload[0] <= REMOVE and len(payload) >= head:
+                kind, key_size = unpack(payload)
+                at = head + key_size
+                if at > len(payload):
+                    raise ValueError("the key of an entry is cut short")
+                keys.append(payload[head:at])
+                values.append(payload[at:])
+                kinds.append(kind)
+                continue
+            if keys:
+                self.apply(keys, values, bytes(kinds))
+                keys, values = [], []
+                kinds.clear()
+            operations = decode_payload(payload)
+            self.apply(operations.keys, operations.values, operations.kinds)
+            self.discards += operations.discards
+        if keys:
+            self.apply(keys, values, bytes(kinds))
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -242,6 +275,8 @@ class Memtable:
         keys = sorted([*inserted, *based])
         if not based:
             return keys, list(map(inserted.__getitem__, keys)), bytes((INSERT,)) * len(keys)
+        if not inserted and None not in based.values():
+            return keys, list(map(based.__getitem__, keys)), bytes((REPLACE,)) * len(keys)  # type: ignore[arg-type]
         dead = REMOVE if self.counted else DELETE
         values: list[bytes] = []
         kinds = bytearray()

@@ -12,13 +12,12 @@ import os
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from lamina.engine.batch import decode_payload
 from lamina.engine.errors import CorruptionError
 from lamina.engine.filenames import MANIFEST, is_temporary, parse_name, wal_name
 from lamina.engine.filesystem import FileSystem, read_file
 from lamina.engine.manifest import Manifest, read_manifest
 from lamina.engine.memtable import Memtable
-from lamina.engine.wal import HEADER, Damage, WalContents, judge, read_wal
+from lamina.engine.wal import HEADER, NOTE_SIZE_BYTES, Damage, WalContents, judge, read_wal
 
 
 class Cut(NamedTuple):
@@ -33,13 +32,14 @@ class Cut(NamedTuple):
 
 class Replay(NamedTuple):
     """What the logs hold. `memtables` oldest first; `last_number`, `last_size_bytes`: the newest log that was
-    replayed."""
+    replayed; `is_noted`: it says of itself that it was synced to its end, as it does after a clean close."""
 
     memtables: list[Memtable]
     last_number: int
     last_size_bytes: int
     unused: list[int]
     cut: Cut | None
+    is_noted: bool = False
 
 
 def find_manifest(fs: FileSystem, directory: str) -> Manifest | None:
@@ -115,7 +115,8 @@ def replay_logs(
                 boot_id=boot_id,
             )
             return Replay(memtables, last_number, last_size, unused, _cut(fs, directory, logs, number))
-    return Replay(memtables, last_number, last_size, unused, None)
+    is_noted = logs[last_number].durable.get(last_number, 0) + NOTE_SIZE_BYTES >= last_size
+    return Replay(memtables, last_number, last_size, unused, None, is_noted)
 
 
 def _read_logs(fs: FileSystem, directory: str, first: int) -> dict[int, WalContents]:
@@ -194,13 +195,10 @@ def _cut(fs: FileSystem, directory: str, logs: dict[int, WalContents], number: i
 
 
 def _apply(path: str, contents: WalContents, memtable: Memtable) -> None:
-    for index, payload in enumerate(contents.payloads):
-        try:
-            operations = decode_payload(payload)
-        except ValueError as error:
-            raise CorruptionError(path, 0, f"frame {index} is sound, but {error}") from None
-        memtable.apply(operations.keys, operations.values, operations.kinds)
-        memtable.discards += operations.discards
+    try:
+        memtable.replay(contents.payloads)
+    except ValueError as error:
+        raise CorruptionError(path, 0, f"a frame of the log is sound, but {error}") from None
 
 
 def sweep(fs: FileSystem, directory: str, manifest: Manifest, replay: Replay) -> None:

@@ -26,11 +26,12 @@ _PAUSE_MIN_S = 0.001
 _PAUSE_MAX_S = 0.05
 
 
-def stall_state(view: View, *, budget_bytes: int, level_runs_max: int) -> int:
-    """Return NONE, SLOWED or STOPPED for the layers there are."""
+def stall_state(view: View, *, budget_bytes: int, runs_max: int) -> int:
+    """Return NONE, SLOWED or STOPPED for the layers there are. `runs_max`: what level 0 may hold without
+    being late."""
     sealed_bytes = sum(memtable.size_bytes for memtable in view.memtables[1:])
     levels = view.levels.levels
-    spare_runs = (len(levels[0]) if levels else 0) - level_runs_max
+    spare_runs = (len(levels[0]) if levels else 0) - runs_max
     if sealed_bytes >= _STOP_SEALED * budget_bytes or spare_runs >= _STOP_RUNS:
         return STOPPED
     if sealed_bytes >= _SLOW_SEALED * budget_bytes or spare_runs >= _SLOW_RUNS:

@@ -41,6 +41,9 @@ HEADER_MAGIC = b"LAMINWAL"
 FRAME = struct.Struct("<III")
 assert HEADER.size == 44 and FRAME.size == 12
 
+NOTE_SIZE_BYTES = FRAME.size + MARK.size
+"""Size of a frame that holds a `durable` or `link` note."""
+
 _UINT32 = 0xFFFFFFFF
 _pack_frame = FRAME.pack
 

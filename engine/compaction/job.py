@@ -14,7 +14,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from lamina.engine.batch import decode_payload
 from lamina.engine.cache import Cache
 from lamina.engine.compaction.layout import AgedRange
 from lamina.engine.compaction.merge import CopiedBlock, Cursor, merge
@@ -156,9 +155,7 @@ def load_memtable(fs: FileSystem, directory: str, wals: list[int], *, counted: b
         damage = contents if isinstance(contents, Damage) else contents.damage
         if damage is not None or isinstance(contents, Damage):
             raise CorruptionError(path, damage.offset if damage else 0, damage.what if damage else "log")
-        for payload in contents.payloads:
-            operations = decode_payload(payload)
-            memtable.apply(operations.keys, operations.values, operations.kinds)
+        memtable.replay(contents.payloads)
     return memtable
 
 

@@ -187,15 +187,18 @@ class SegmentReader:
         """Return index part `number`, from the cache or from disk."""
         part = self.parts[number]
         if part is None:
-            offset = self.top.offsets[number]
-            data = self._open().pread(self.top.sizes[number], offset)
-            payload = fmt.decode_frame(self.path, self._salt, offset, data, fmt.PART)
-            index = fmt.decode_index(self.path, offset, payload)
-            part = Part(index, offset)
-            if part.entries[-1] != self.top.entries[number + 1] - self.top.entries[number]:
-                raise CorruptionError(self.path, offset, "entries of index part")
+            part = self._read_part(number)
             self._cache.insert(self.parts, number, part, part.memory_bytes())
         part.used = PART_WEIGHT
+        return part
+
+    def _read_part(self, number: int) -> Part:
+        offset = self.top.offsets[number]
+        data = self._open().pread(self.top.sizes[number], offset)
+        payload = fmt.decode_frame(self.path, self._salt, offset, data, fmt.PART)
+        part = Part(fmt.decode_index(self.path, offset, payload), offset)
+        if part.entries[-1] != self.top.entries[number + 1] - self.top.entries[number]:
+            raise CorruptionError(self.path, offset, "entries of index part")
         return part
 
     def block(self, part: Part, number: int) -> Block:
@@ -239,6 +242,15 @@ class SegmentReader:
             self.decode_block(part, start + i, frames[i]) if block is None else block
             for i, block in enumerate(blocks)
         ]
+
+    def verify(self) -> None:
+        """Read every frame from disk, whatever is cached. Errors: CorruptionError at the first damage."""
+        for number in range(len(self.parts)):
+            part = self._read_part(number)
+            for b in range(0, len(part.floors), _READAHEAD_BLOCKS_MAX):
+                last = min(b + _READAHEAD_BLOCKS_MAX, len(part.floors))
+                for i, frame in enumerate(self.read_frames(part, b, last)):
+                    self.decode_block(part, b + i, frame)
 
     # -- lookups -----------------------------------------------------------------------------------
 

@@ -166,7 +166,7 @@ def test_power_loss_everywhere(setting: tuple[bool, str]) -> None:
     check_power_losses(moments, list(range(len(moments))), seeds=25)
 
 
-# -- crashes while recovering -------------------------------------------------------------------------
+# -- crashes while recovering -----------------------------------------------------------------------
 
 
 def crashes_while_opening(disk: MemoryFileSystem, **options: Any) -> list[MemoryFileSystem]:
@@ -210,7 +210,7 @@ def test_crash_while_recovering_everywhere(setting: tuple[bool, str]) -> None:
     check_recoveries(moments, list(range(0, len(moments), 3)), Random(f"all {setting}"), every=1)
 
 
-# -- checkpoints ----------------------------------------------------------------------------------------
+# -- checkpoints ------------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_is_whole_or_no_database(setting: tuple[bool, str]) -> None:

@@ -100,7 +100,7 @@ def test_one_fault_everywhere(setting: tuple[bool, str], name: str) -> None:
     check_faults(setting, name, 1)
 
 
-# -- a fault, and then the end ------------------------------------------------------------------------
+# -- a fault, and then the end ----------------------------------------------------------------------
 
 
 def check_kills_after(fault_at: Operation, fault: Fault, *, counted: bool, sync: str) -> None:
@@ -144,7 +144,7 @@ def test_a_fault_and_then_a_kill_everywhere(setting: tuple[bool, str]) -> None:
     check_faults_then_kills(setting, 1)
 
 
-# -- stories: what these tests have found, and what is said to the caller -----------------------------
+# -- stories: what these tests have found, and what is said to the caller ---------------------------
 
 
 def opened(
@@ -236,8 +236,8 @@ def test_a_flush_that_fails_is_tried_again(kind: str) -> None:
 
 
 def test_a_manifest_that_was_replaced_although_it_failed_keeps_its_segments() -> None:
-    """The rename was done and only the folder's sync failed: the manifest on disk named the new segment, which
-    was removed as the leftover of a failed flush. A kill then left a database without its data."""
+    """The rename was done and only the folder's sync failed: the manifest on disk named the new segment, but
+    that was removed as the leftover of a failed flush. A kill then left a database without its data."""
     db, fs, disk = opened()
     db.put(b"a", b"1")
     after_replace = inject_nth(1, fail(errno.EIO), kind="sync_directory")
@@ -355,7 +355,7 @@ def test_a_checkpoint_that_fails_leaves_nothing() -> None:
 
 
 def test_steps_of_a_job_that_was_given_up_are_removed() -> None:
-    """A merge in a thread goes on after one of its steps could not be installed; what it wrote then stayed."""
+    """A merge in a thread goes on after a step that could not be installed; what it wrote then stayed."""
     db, fs, disk = opened(background="thread", level_runs_max=64)
     state = {}
     for i in range(120):

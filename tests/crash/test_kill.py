@@ -1,4 +1,4 @@
-"""Real processes on a real disk: killed in the middle of writing, forked, locked out, or ended without closing.
+"""Real processes on a real disk: killed while they write, forked, locked out, or ended without closing.
 
 Every child has a bounded life: `Child` kills what is left of it, and children end by themselves when nobody
 listens to them any more.
@@ -45,7 +45,12 @@ with engine.open(path, sync=sync, counted=counted, {OPTIONS}) as db:
 
 
 def options() -> dict[str, int]:
-    return dict(memory=1 << 20, memtable_size_bytes=20_000, segment_size_bytes=16_384, level_runs_max=2)
+    return {
+        "memory": 1 << 20,
+        "memtable_size_bytes": 20_000,
+        "segment_size_bytes": 16_384,
+        "level_runs_max": 2,
+    }
 
 
 class Child:
@@ -94,6 +99,13 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0
 
 
 def assert_whole(db: engine.Database, acknowledged: int) -> int:
+    """Assert that a database of our own is in order and holds what `WRITER` has acknowledged."""
+    last = assert_entries(db, acknowledged)
+    assert_consistent(db)
+    return last
+
+
+def assert_entries(db: engine.Database, acknowledged: int) -> int:
     """Assert that the database holds every batch up to some number not below `acknowledged`; return that."""
     last = int(db.get(b"last", b"0"))
     assert last >= acknowledged
@@ -104,14 +116,14 @@ def assert_whole(db: engine.Database, acknowledged: int) -> int:
         expected.pop(b"%d:0" % ((number + 7) % 500), None)
     found = {key: value for key, value in db.scan() if b":" in key}
     assert found == expected
-    assert_consistent(db)
     return last
 
 
 def kill_in_a_loop(path: str, sync: str, random: Random, rounds: int) -> None:
     last = 0
-    for turn in range(rounds):
-        with Child(WRITER, path, sync, str(turn >= 0)) as child:
+    is_counted = sync != "no"
+    for _ in range(rounds):
+        with Child(WRITER, path, sync, str(is_counted)) as child:
             line = child.line()
             assert int(line[0]) == last
             until_s = time.monotonic() + random.uniform(0.0, 0.25)
@@ -136,7 +148,7 @@ def test_kill_while_writing_for_long(tmp_path: Path, sync: str) -> None:
     kill_in_a_loop(str(tmp_path / "db"), sync, Random(), 200)
 
 
-# -- the worker ----------------------------------------------------------------------------------------
+# -- the worker -------------------------------------------------------------------------------------
 
 
 def load(db: engine.Database, seconds: float, state: dict[bytes, bytes]) -> None:
@@ -204,7 +216,7 @@ def test_a_worker_that_cannot_be_started(
         db.put(b"a", b"1")
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", executable)
-            with pytest.raises((OSError, engine.EngineError), match="nonexistent|ended with status"):
+            with pytest.raises((OSError, engine.EngineError), match=r"nonexistent|ended with status"):
                 db.flush()
             assert db.stats().background_error
             deaths = db.stats().worker_deaths
@@ -230,7 +242,35 @@ def test_a_worker_finds_its_modules_whatever_lies_around(
         assert db.stats().worker_deaths == 0
 
 
-# -- forks -----------------------------------------------------------------------------------------------
+def test_a_worker_that_outlives_its_parent_for_a_moment_does_no_harm(tmp_path: Path) -> None:
+    """It may be stuck in a system call when its parent dies, and go on when the database is open again."""
+    path = str(tmp_path / "db")
+    random = Random(5)
+    for _ in range(6):
+        with Child(WRITER, path, "no", "True") as child:
+            until_s = time.monotonic() + random.uniform(0.1, 0.2)
+            line = child.line()
+            while time.monotonic() < until_s or line[1] == "0":
+                line = child.line()
+            worker = int(line[1])
+            os.kill(worker, signal.SIGSTOP)
+            child.kill()
+        try:
+            with engine.open(path, background="thread", **options()) as db:
+                last = assert_entries(db, int(line[0]))
+                os.kill(worker, signal.SIGCONT)
+                for i in range(300):
+                    db.put(b"more%03d" % i, b"%d" % last * 10)
+                db.flush()
+                db.compact()
+                wait_until(lambda pid=worker: not is_alive(pid), "the worker ends")  # type: ignore[misc]
+                assert_whole(db, last)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+
+
+# -- forks ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("background", ["process", "thread", "inline"])
@@ -320,7 +360,7 @@ time.sleep({LIFE_MAX_S})
             os.kill(child, signal.SIGKILL)
 
 
-# -- programs ----------------------------------------------------------------------------------------------
+# -- programs ---------------------------------------------------------------------------------------
 
 PROGRAM = f"""
 import lamina.engine as engine, sys
@@ -382,7 +422,7 @@ def test_an_embedding_program_needs_no_main_guard(tmp_path: Path, how: str) -> N
     assert done.stdout.split()[0::2] == ["worker", "0"]
 
 
-# -- two processes -------------------------------------------------------------------------------------------
+# -- two processes ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -409,7 +449,7 @@ def test_reading_beside_a_writing_process(tmp_path: Path, writer: Child) -> None
         for _ in range(20):
             acknowledged = int(writer.line()[0])
         with engine.open(tmp_path / "db", read_only=True, background="inline", **options()) as db:
-            assert_whole(db, acknowledged)
+            assert_entries(db, acknowledged)
             with pytest.raises(engine.ReadOnlyError):
                 db.put(b"a", b"")
         opened += 1

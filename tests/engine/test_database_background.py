@@ -18,7 +18,15 @@ import pytest
 
 import lamina.engine as engine
 from harness.databases import OpenDb
-from harness.fault_filesystem import FaultFileSystem, Operation, fail_when, inject_when, no_faults, pause
+from harness.fault_filesystem import (
+    Fault,
+    FaultFileSystem,
+    Operation,
+    fail_when,
+    inject_when,
+    no_faults,
+    pause,
+)
 from harness.memory_filesystem import MemoryFileSystem
 from lamina.engine.errors import ClosedError
 
@@ -363,3 +371,90 @@ def test_a_dropped_database_ends_its_threads(tmp_path: Path) -> None:
     wait_for(lambda: threading.active_count() <= before)
     with engine.open(tmp_path, background="inline") as again:
         assert again.count() == 10
+
+
+def test_compact_goes_through_although_paused(open_db: OpenDb) -> None:
+    """It waited for a `resume` that its own caller could not give."""
+    db = open_db(background="thread")
+    db.pause()
+    for number in range(3):
+        fill(db, 50, b"k", b"%d" % number)  # over one another: they cannot just be moved
+        db.flush()
+    done = threading.Event()
+
+    def compact() -> None:
+        db.compact()
+        done.set()
+
+    threading.Thread(target=compact, daemon=True).start()
+    assert done.wait(PATIENCE_S)
+    assert sum(level.runs for level in db.stats().levels) == 1
+    compactions = db.stats().compactions
+    for number in range(5):  # still paused
+        db.put(b"x%d" % number, b"")
+        db.flush()
+    assert db.wait_idle(PATIENCE_S)
+    assert db.stats().compactions == compactions
+    db.resume()
+
+
+def test_waiting_may_take_too_long(
+    stalled: tuple[engine.Database, threading.Event, FaultFileSystem],
+) -> None:
+    db, gate, _ = stalled
+    db.put(b"k", b"v")
+    db.flush(wait=False)
+    began_s = time.monotonic()
+    assert db.wait_idle(0.1) is False
+    assert 0.1 <= time.monotonic() - began_s < PATIENCE_S
+    gate.set()
+    assert db.wait_idle(PATIENCE_S) is True
+
+
+def test_a_flush_waits_for_its_own_writes_only(open_db: OpenDb) -> None:
+    """With a busy writer beside it, a flush that waited for an empty log never returned."""
+    gates = [threading.Event(), threading.Event()]
+    segments: list[Operation] = []
+
+    def plan(op: Operation) -> Fault | None:
+        if not is_new_segment(op):
+            return None
+        segments.append(op)
+        return pause(gates[min(len(segments), 2) - 1])
+
+    fs = FaultFileSystem(MemoryFileSystem())
+    db = open_db(fs=fs, background="thread", memtable_size_bytes=1 << 20)
+    fs.plan = plan
+    done = threading.Event()
+    try:
+        db.put(b"first", b"")
+
+        def flush() -> None:
+            db.flush()
+            done.set()
+
+        threading.Thread(target=flush, daemon=True).start()
+        wait_for(lambda: len(segments) == 1)
+        db.put(b"second", b"")
+        db.flush(wait=False)
+        gates[0].set()
+        assert done.wait(PATIENCE_S)
+        assert db.stats().memtables == 2
+    finally:
+        for gate in gates:
+            gate.set()
+
+
+def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that changes its directory took the database's next files along."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with engine.open("db", memtable_size_bytes=2000) as db:
+        fill(db, 30)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        fill(db, 100)
+        db.compact()
+        assert db.count() == 100
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    with engine.open(tmp_path / "db", background="inline") as db:
+        assert db.count() == 100

@@ -461,3 +461,20 @@ def test_stats_are_plausible(open_db: OpenDb) -> None:
     assert stats.as_dict()["levels"][0]["runs"] == stats.levels[0].runs
     uncounted = open_db("/stores/other", counted=False)
     assert uncounted.stats().live_keys is None
+
+
+def test_compact_leaves_one_run_even_where_segments_need_not_be_rewritten(open_db: OpenDb) -> None:
+    """Of a single run, segments that were clean stayed behind in level 0."""
+    random = Random(1)
+    db = open_db(counted=False, memtable_size_bytes=1 << 22, compression="none")
+    for n in range(10_000):  # a flush divides after some thousands
+        db.put(b"k%05d" % n, random.randbytes(20))
+    db.flush()
+    assert [(level.runs, level.segments > 1) for level in db.stats().levels] == [(1, True)]
+    db.discard(b"k00100", b"k00103")
+    db.compact()
+    levels = db.stats().levels
+    assert [level.runs for level in levels] == [0, 1]
+    assert stored(db) == (9997, 0)
+    assert db.count() == 9997
+    assert db.stats().moved_segments >= 1
