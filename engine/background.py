@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lamina.engine.compaction.job import FlushJob, MergeJob, Output, SliceRef, Step
-from lamina.engine.compaction.layout import aged_ranges, discarded_bytes, gaps, movable, settle
+from lamina.engine.compaction.layout import aged_ranges, discarded_bytes, gaps, has_garbage, movable, settle
 from lamina.engine.compaction.picker import Plan, RunShape, pick_compaction
 from lamina.engine.discards import Discards
 from lamina.engine.errors import CorruptionError, EngineError
@@ -33,6 +33,7 @@ from lamina.engine.manifest import Manifest, read_manifest, write_manifest
 from lamina.engine.memtable import Memtable
 from lamina.engine.obsolete import ObsoleteSegments
 from lamina.engine.run import Run, Slice
+from lamina.engine.segment import format as fmt
 from lamina.engine.segment.reader import SegmentReader
 from lamina.engine.version import levels_to_records
 from lamina.engine.workers import InlineWorker, ProcessWorker, Reply, ThreadWorker, Worker, WorkerDiedError
@@ -87,6 +88,7 @@ class Background:
         """What keeps some runs from being merged until the database has been repaired."""
         self._last_death: Exception | None = None
         self._deaths_in_a_row = 0
+        self._jobs_lost = 0
         self._is_manifest_in_doubt = False
         self._leftovers: list[int] = []
         self.obsolete = ObsoleteSegments(self._fs)
@@ -174,24 +176,29 @@ class Background:
             return True
 
     def is_idle(self) -> bool:
-        """Whether nothing runs and nothing waits to be done."""
+        """Whether nothing runs and nothing waits to be done; merges that stand still until `resume` do not
+        count."""
         with self._state:
-            if self._running or len(self._db.view.memtables) > 1:
+            if len(self._db.view.memtables) > 1:
                 return False
-            return self._is_paused or self._pick() is None
+            return self._is_paused or (not self._running and self._pick() is None)
 
     def compact(self, start: bytes, stop: bytes | None) -> None:
         """Merge all runs into one, within a key range. Blocks; flushes go on beside it.
 
         Goes on although merges are paused: it is asked for. Errors: whatever broke the work off.
         """
+        # Where a merge begins and ends segments do, and their bounds are no longer than floors.
+        start = start[: fmt.FLOOR_SIZE_MAX]
+        if stop is not None and len(stop) > fmt.FLOOR_SIZE_MAX:
+            stop = fmt.upper_bound(stop)
         self._hold_worker(False)
         try:
             self._wait_idle_for_compaction()
             try:
-                deaths = -1
-                while deaths != self._counters.worker_deaths:
-                    deaths = self._counters.worker_deaths
+                lost = -1
+                while lost != self._jobs_lost:
+                    lost = self._jobs_lost
                     self._compact_once(start, stop)
             finally:
                 with self._changed:
@@ -220,7 +227,8 @@ class Background:
                 return
             level = max(1, max(self.levels.level_of(run.number) for run in runs))
             plan = Plan(tuple(run.number for run in runs), level, "asked for")
-            needed = len(runs) > 1 or self._has_garbage(runs[0]) or self.levels.level_of(runs[0].number) == 0
+            is_clean = not has_garbage(runs[0], self.settled)
+            needed = len(runs) > 1 or not is_clean or self.levels.level_of(runs[0].number) == 0
             job_id = self._begin_merge(plan, start, stop) if needed else None
         if job_id is not None:
             self.wait(lambda: job_id not in self._running)
@@ -240,18 +248,6 @@ class Background:
     def _raise_error(self) -> None:
         if self.error is not None:
             raise self.error
-
-    def _has_garbage(self, run: Run) -> bool:
-        if run.entries != (
-            run.delta if self._db.counted else run.entries - sum(s.tombstones for s in run.slices)
-        ):
-            return True
-        # Not `discarded_bytes`, which is a guess from block offsets: 0 for a range inside one block.
-        return any(
-            item.number > piece.segment.properties.discards_applied
-            for piece in run.slices
-            for item in self.settled.overlapping(piece.start, piece.stop)
-        )
 
     def close(self) -> None:
         """End the worker and the scheduling thread. Unfinished jobs are lost, which harms nothing."""
@@ -368,13 +364,12 @@ class Background:
         is_last = oldest is levels.runs[-1]
         # A part of the key space says nothing about the rest of the run, which others may overlap.
         is_alone = len(runs) == 1 and not start and stop is None
-        if is_alone and levels.level_of(oldest.number) != plan.level and not self._has_garbage(oldest):
+        stays = levels.level_of(oldest.number) == plan.level
+        if is_alone and not stays and not has_garbage(oldest, self.settled):
             self._publish(levels.move_run(oldest.number, plan.level))
             self._counters.moved_runs += 1
             return None
-        output_run = (
-            oldest.number if levels.level_of(oldest.number) == plan.level else self._db.take_numbers(1)
-        )
+        output_run = oldest.number if stays else self._db.take_numbers(1)
         moved = movable(
             runs,
             self.settled,
@@ -385,7 +380,7 @@ class Background:
         )
         for piece in moved:
             levels = levels.apply(plan.runs, piece.start, piece.stop, output_run, plan.level, [piece])
-        if moved and (len(runs) > 1 or output_run != oldest.number):
+        if moved and (len(runs) > 1 or not stays):
             self._publish(levels)
             self._counters.moved_segments += len(moved)
         inputs = [run for run in self.levels.runs if run.number in plan.runs]
@@ -604,7 +599,13 @@ class Background:
             self._remove_segments(numbers)
         if isinstance(error, WorkerDiedError) and self._deaths_in_a_row < _DEATHS_MAX:
             self._retry_at_s = 0.0
+            self._jobs_lost += 1
             return  # another process is started for the next job
+        if running.plan is not None and isinstance(error, FileNotFoundError):
+            live = {piece.segment.path for piece in self.levels.slices}
+            if error.filename not in live:
+                self._jobs_lost += 1
+                return  # a discarded range took a whole segment while the job waited: the next plan knows
         self._failed(error, running.busy)
 
     def _succeeded(self) -> None:

@@ -62,8 +62,8 @@ class Levels:
         `slices`.
 
         The result goes into run `output` if that exists, which then is one of the inputs and stays where it
-        is; otherwise a new run of that number becomes the newest of `level`. Input runs left without a slice
-        vanish. Cost: reads at the two bounds of each input.
+        is; otherwise a new run of that number becomes the newest of `level`, but for runs that came meanwhile.
+        Input runs left without a slice vanish. Cost: reads at the two bounds of each input.
         """
         cut = set(inputs)
         is_placed = False
@@ -115,5 +115,15 @@ def _check_ages(newer: Run, older: Run) -> None:
 def _insert(levels: list[list[Run]], level: int, run: Run) -> list[list[Run]]:
     while len(levels) <= level:
         levels.append([])
-    levels[level].insert(0, run)
+    # The output may have been there, have vanished, and come again: below what was flushed since.
+    age_last = max(piece.segment.properties.age_last for piece in run.slices)
+    row = levels[level]
+    position = 0
+    while position < len(row) and _age_first(row[position]) > age_last:
+        position += 1
+    row.insert(position, run)
     return levels
+
+
+def _age_first(run: Run) -> int:
+    return min(piece.segment.properties.age_first for piece in run.slices)

@@ -6,6 +6,7 @@ all.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -13,8 +14,8 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 from lamina.engine.errors import EngineError
-from lamina.engine.filenames import parse_name, wal_name
-from lamina.engine.filesystem import FileSystem, sync_ancestors
+from lamina.engine.filenames import parse_name, temporary_name, wal_name
+from lamina.engine.filesystem import FileSystem, read_file, sync_ancestors, write_all
 from lamina.engine.levels import Levels
 from lamina.engine.manifest import Manifest, write_manifest
 from lamina.engine.options import Options
@@ -112,8 +113,34 @@ def adopt_files(fs: FileSystem, path: str, manifest: Manifest, replay: Replay) -
     sweep(fs, path, manifest, replay)
     for memtable in replay.memtables:
         for number in memtable.wals:
-            file = fs.open_append(os.path.join(path, wal_name(number)))
-            try:
-                file.sync()
-            finally:
-                file.close()
+            name = os.path.join(path, wal_name(number))
+            if number not in replay.unsynced or not _rewrite(fs, name):
+                file = fs.open_append(name)
+                try:
+                    file.sync()
+                finally:
+                    file.close()
+    fs.sync_directory(path)
+
+
+def _rewrite(fs: FileSystem, name: str) -> bool:
+    """Write a log anew; returns False if there is no room for that.
+
+    A sync alone may do nothing: if one has failed in the last process, the system holds the bytes for clean
+    from then on, and would call them synced without ever having written them.
+    """
+    temporary = temporary_name(name)
+    file = fs.create(temporary)
+    try:
+        write_all(file, read_file(fs, name))
+        file.sync()
+        fs.replace(temporary, name)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            fs.remove(temporary)
+        if error.errno != errno.ENOSPC:
+            raise
+        return False
+    finally:
+        file.close()
+    return True

@@ -32,7 +32,8 @@ class Cut(NamedTuple):
 
 class Replay(NamedTuple):
     """What the logs hold. `memtables` oldest first; `last_number`, `last_size_bytes`: the newest log that was
-    replayed; `is_noted`: it says of itself that it was synced to its end, as it does after a clean close."""
+    replayed; `is_noted`: it says of itself that it was synced to its end, as it does after a clean close.
+    `unsynced`: the logs that hold more than any log says was synced."""
 
     memtables: list[Memtable]
     last_number: int
@@ -40,6 +41,7 @@ class Replay(NamedTuple):
     unused: list[int]
     cut: Cut | None
     is_noted: bool = False
+    unsynced: tuple[int, ...] = ()
 
 
 def find_manifest(fs: FileSystem, directory: str) -> Manifest | None:
@@ -79,6 +81,11 @@ def replay_logs(
     """
     logs = _read_logs(fs, directory, manifest.wal_first)
     durable = _durable_sizes(logs)
+    unsynced = tuple(
+        number
+        for number, contents in logs.items()
+        if contents.size_bytes > max(durable.get(number, 0) + NOTE_SIZE_BYTES, HEADER.size)
+    )
     boot_id = fs.boot_id()
     memtables: list[Memtable] = []
     unused: list[int] = []
@@ -96,9 +103,8 @@ def replay_logs(
         if last_number:
             later = any(logs[n].payloads or logs[n].link for n in numbers[index + 1 :])
             if not _follows(path, contents, logs[last_number], durable, boot_id, is_newest=not later):
-                return Replay(
-                    memtables, last_number, last_size, unused, _cut(fs, directory, logs, last_number)
-                )
+                cut = _cut(fs, directory, logs, last_number)
+                return Replay(memtables, last_number, last_size, unused, cut, unsynced=unsynced)
         if memtable is None or memtable.size_bytes >= memtable_size_max_bytes:
             memtable = Memtable(counted=manifest.counted, lock=lock)
             memtables.append(memtable)
@@ -114,9 +120,10 @@ def replay_logs(
                 durable_size_bytes=durable.get(number, 0),
                 boot_id=boot_id,
             )
-            return Replay(memtables, last_number, last_size, unused, _cut(fs, directory, logs, number))
+            cut = _cut(fs, directory, logs, number)
+            return Replay(memtables, last_number, last_size, unused, cut, unsynced=unsynced)
     is_noted = logs[last_number].durable.get(last_number, 0) + NOTE_SIZE_BYTES >= last_size
-    return Replay(memtables, last_number, last_size, unused, None, is_noted)
+    return Replay(memtables, last_number, last_size, unused, None, is_noted, unsynced)
 
 
 def _read_logs(fs: FileSystem, directory: str, first: int) -> dict[int, WalContents]:

@@ -123,6 +123,19 @@ def discarded_bytes(run: Run, settled: Discards) -> int:
     return total
 
 
+def has_garbage(run: Run, settled: Discards) -> bool:
+    """Tell whether rewriting a run that is the last layer would drop anything of it."""
+    # Not `discarded_bytes`, which is a guess from block offsets: 0 for a range inside one block.
+    return any(
+        (piece.entries != piece.delta if piece.segment.properties.counted else piece.tombstones > 0)
+        or any(
+            item.number > piece.segment.properties.discards_applied
+            for item in settled.overlapping(piece.start, piece.stop)
+        )
+        for piece in run.slices
+    )
+
+
 def settle(levels: Levels, settled: Discards, *, may_forget: bool) -> tuple[Levels, Discards]:
     """Drop slices that lie wholly in discarded ranges; forget ranges that no segment still has entries
     of.

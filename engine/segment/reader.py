@@ -194,7 +194,8 @@ class SegmentReader:
 
     def _read_part(self, number: int) -> Part:
         offset = self.top.offsets[number]
-        data = self._open().pread(self.top.sizes[number], offset)
+        file = self._open()  # by name, so that it stays open until the read is done
+        data = file.pread(self.top.sizes[number], offset)
         payload = fmt.decode_frame(self.path, self._salt, offset, data, fmt.PART)
         part = Part(fmt.decode_index(self.path, offset, payload), offset)
         if part.entries[-1] != self.top.entries[number + 1] - self.top.entries[number]:
@@ -218,7 +219,9 @@ class SegmentReader:
         """Return the frames of blocks ``start..stop-1``, unverified. Cost: one read for all of them."""
         offsets = part.offsets
         base = offsets[start]
-        data = self._open().pread(offsets[stop] - base, base)
+        # By name: its `pread` alone would not keep the file from being closed by another thread meanwhile.
+        file = self._open()
+        data = file.pread(offsets[stop] - base, base)
         if stop - start == 1:
             return [data]
         return [data[offsets[i] - base : offsets[i + 1] - base] for i in range(start, stop)]

@@ -21,7 +21,7 @@ from harness.memory_filesystem import MemoryFileSystem
 
 SYNCS = ("always", "everysec", "no")
 SETTINGS = [(counted, sync) for counted in (True, False) for sync in SYNCS]
-SAMPLED_EVERY = 24
+SAMPLED_EVERY = 32
 """The normal run takes every so many operations, others for each setting; the slow one takes all."""
 
 
@@ -97,11 +97,12 @@ def sample(moments: list[Moment], setting: tuple[bool, str], every: int) -> list
     ]
 
 
-def check_kills(moments: list[Moment], indexes: list[int]) -> None:
+def check_kills(moments: list[Moment], indexes: list[int], *, is_every: bool = True) -> None:
+    """Recover from a kill at each of these moments; if `moments` are all there are, in mid-write as well."""
     for i in indexes:
         moment = moments[i]
         flights: list[dict[str, bytes]] = [{}]
-        if moment.operation.kind == "write" and i + 1 < len(moments):
+        if is_every and moment.operation.kind == "write" and i + 1 < len(moments):
             flights += parts_of_write(moment, moments[i + 1])
         for in_flight in flights:
             with told(f"{moment}, {[len(part) for part in in_flight.values()]} bytes of it written"):
@@ -166,6 +167,44 @@ def test_power_loss_everywhere(setting: tuple[bool, str]) -> None:
     check_power_losses(moments, list(range(len(moments))), seeds=25)
 
 
+# -- beside a thread --------------------------------------------------------------------------------
+
+
+def moments_beside_a_thread(sync: str, every: int) -> list[Moment]:
+    """As `moments_of`, with flushes and merges in a thread: what is under way differs from run to run."""
+    disk = MemoryFileSystem()
+    moments: list[Moment] = []
+    runs: list[Run] = []
+
+    def remember(operation: Operation) -> None:
+        if not runs or operation.index % every:
+            return
+        run = runs[0]
+        durable, done = run.durable, run.done  # before the copy is made: that has at least these
+        clone = disk.process_crash_clone()
+        moments.append(Moment(operation, clone, run.states[durable:], done - durable, None))
+
+    runs.append(Run(FaultFileSystem(disk, remember), counted=True, sync=sync, background="thread"))
+    tell(runs[0])
+    return moments
+
+
+@pytest.mark.parametrize("sync", SYNCS)
+def test_kills_and_power_losses_beside_a_thread(sync: str) -> None:
+    moments = moments_beside_a_thread(sync, 31)
+    check_kills(moments, list(range(len(moments))), is_every=False)
+    check_power_losses(moments, list(range(len(moments))), seeds=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sync", SYNCS)
+@pytest.mark.parametrize("turn", range(5))
+def test_kills_and_power_losses_beside_a_thread_everywhere(sync: str, turn: int) -> None:
+    moments = moments_beside_a_thread(sync, 2)
+    check_kills(moments, list(range(len(moments))), is_every=False)
+    check_power_losses(moments, list(range(len(moments))), seeds=4)
+
+
 # -- crashes while recovering -----------------------------------------------------------------------
 
 
@@ -200,8 +239,8 @@ def check_recoveries(moments: list[Moment], indexes: list[int], random: Random, 
 
 def test_crash_while_recovering(setting: tuple[bool, str]) -> None:
     moments = moments_of(counted=setting[0], sync=setting[1])
-    indexes = sample(moments, setting, SAMPLED_EVERY * 5)
-    check_recoveries(moments, indexes, Random(f"recovery {setting}"), every=5)
+    indexes = list(range(SETTINGS.index(setting) * 20, len(moments), 260))
+    check_recoveries(moments, indexes, Random(f"recovery {setting}"), every=9)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,8 @@ def test_only_bytes(db: engine.Database, wrong: Any) -> None:
     for call in calls:
         with pytest.raises(TypeError, match=f"must be bytes, not {type(wrong).__name__}"):
             call()
-    for call in (lambda: db.get(None), lambda: db.put(None, b""), lambda: db.put(b"", None)):  # type: ignore[arg-type]
+    nothing: Any = None
+    for call in (lambda: db.get(nothing), lambda: db.put(nothing, b""), lambda: db.put(b"", nothing)):
         with pytest.raises(TypeError, match="must be bytes, not NoneType"):
             call()
     assert db.count() == 0
@@ -506,7 +508,7 @@ def test_many_threads(tmp_path: Path, background: Any, counted: bool) -> None:
 
     def write_all() -> None:
         try:
-            in_threads(*(lambda number=number: write(number) for number in range(writers)))  # type: ignore[misc]
+            in_threads(*(partial(write, number) for number in range(writers)))
         finally:
             done.set()
 

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -23,11 +24,13 @@ from harness.fault_filesystem import (
     FaultFileSystem,
     Operation,
     fail_when,
+    first_of,
     inject_when,
     no_faults,
     pause,
 )
 from harness.memory_filesystem import MemoryFileSystem
+from lamina.engine.background import Background
 from lamina.engine.errors import ClosedError
 
 PATIENCE_S = 30.0
@@ -278,8 +281,8 @@ def test_a_full_disk_stops_writers_with_its_error_and_is_left_behind(open_db: Op
 
 
 def test_the_worker_may_be_killed(tmp_path: Path) -> None:
-    options = {"memtable_size_bytes": 20_000, "segment_size_bytes": 8192, "level_runs_max": 2}
-    with engine.open(tmp_path, sync="no", **options) as db:  # type: ignore[arg-type]
+    options: dict[str, Any] = {"memtable_size_bytes": 20_000, "segment_size_bytes": 8192}
+    with engine.open(tmp_path, sync="no", level_runs_max=2, **options) as db:
         for number in range(3):
             for n in range(number * 500, number * 500 + 500):
                 db.put(b"%05d" % n, b"v" * 100)
@@ -297,9 +300,10 @@ def test_the_worker_may_be_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("background", ["thread", "process"])
 def test_closing_breaks_a_merge_off(tmp_path: Path, background: str) -> None:
-    options = {"memtable_size_bytes": 1 << 20, "segment_size_bytes": 8192, "level_runs_max": 2}
+    options: dict[str, Any] = {"sync": "no", "rate_limit_bytes_per_s": 20_000, "level_runs_max": 2}
+    options |= {"memtable_size_bytes": 1 << 20, "segment_size_bytes": 8192}
     random = Random(2)
-    db = engine.open(tmp_path, background=background, sync="no", rate_limit_bytes_per_s=20_000, **options)  # type: ignore[arg-type]
+    db = engine.open(tmp_path, background=background, **options)
     state: dict[bytes, bytes] = {}
     for _ in range(2):
         for n in range(2000):
@@ -458,3 +462,44 @@ def test_a_relative_path_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.
     assert list((tmp_path / "elsewhere").iterdir()) == []
     with engine.open(tmp_path / "db", background="inline") as db:
         assert db.count() == 100
+
+
+def test_a_merge_may_find_that_its_input_was_discarded_while_it_waited(
+    open_db: OpenDb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That was taken for a failure of the disk, and given to the next writer that had to wait."""
+    failures: list[Exception] = []
+    monkeypatch.setattr(Background, "_failed", lambda self, error, runs: failures.append(error))
+    flush_gate, open_gate = threading.Event(), threading.Event()
+    fs = FaultFileSystem(MemoryFileSystem())
+    db = open_db(fs=fs, background="thread", memtable_size_bytes=1 << 20, segment_size_bytes=1 << 20)
+    try:
+        db.pause()
+        fill(db, 100, b"b")
+        db.flush()
+        ((run,),) = db.view.levels.levels
+        doomed = run.slices[0].segment.path
+        del run
+        fill(db, 100, b"b", b"again")
+        fill(db, 100, b"c")
+        db.flush()
+        fs.plan = first_of(
+            inject_when(is_new_segment, pause(flush_gate)),
+            inject_when(lambda op: op.kind == "open_read" and op.path == doomed, pause(open_gate)),
+        )
+        db.put(b"x", b"")
+        db.discard(b"b", b"c")
+        db.flush(wait=False)
+        db.resume()  # the merge of both runs waits behind the flush
+        wait_for(lambda: len(db._background._running) == 2)
+        flush_gate.set()
+        wait_for(lambda: not fs.exists(doomed))
+        open_gate.set()
+        assert db.wait_idle(PATIENCE_S)
+        assert failures == []
+        assert db.count() == 101
+        db.compact()
+        assert db.count() == 101
+    finally:
+        flush_gate.set()
+        open_gate.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import accumulate
+from typing import Any
 
 import pytest
 from hypothesis import assume, example, given
@@ -87,15 +88,16 @@ rows = st.lists(
 
 @given(rows)
 def test_index_round_trips(table: list[tuple[bytes, int, int, int, int, int, bytes]]) -> None:
-    floors, offsets, sizes, entries, tombstones, deltas, filters = map(list, zip(*table, strict=True))
-    payload = fmt.encode_index(floors, offsets, sizes, entries, tombstones, deltas, filters)  # type: ignore[arg-type]
+    columns: list[list[Any]] = [list(column) for column in zip(*table, strict=True)]
+    floors, offsets, sizes, entries, tombstones, deltas, filters = columns
+    payload = fmt.encode_index(*columns)
     index = fmt.decode_index(PATH, 5, payload)
     assert index.floors == floors
     assert list(index.offsets) == offsets
     assert list(index.sizes) == sizes
-    assert list(index.entries) == list(accumulate(entries, initial=0))  # type: ignore[arg-type]
-    assert list(index.tombstones) == list(accumulate(tombstones, initial=0))  # type: ignore[arg-type]
-    assert list(index.deltas) == list(accumulate(deltas, initial=0))  # type: ignore[arg-type]
+    assert list(index.entries) == list(accumulate(entries, initial=0))
+    assert list(index.tombstones) == list(accumulate(tombstones, initial=0))
+    assert list(index.deltas) == list(accumulate(deltas, initial=0))
     assert index.filters == filters
 
 
@@ -103,8 +105,8 @@ def test_index_round_trips(table: list[tuple[bytes, int, int, int, int, int, byt
 def test_a_truncated_index_is_corrupt(
     table: list[tuple[bytes, int, int, int, int, int, bytes]], data: st.DataObject
 ) -> None:
-    columns = map(list, zip(*table, strict=True))
-    payload = fmt.encode_index(*columns)  # type: ignore[arg-type]
+    columns: list[list[Any]] = [list(column) for column in zip(*table, strict=True)]
+    payload = fmt.encode_index(*columns)
     cut = data.draw(st.integers(0, len(payload) - 1))
     for damaged in (payload[:cut], payload + b"\0"):
         with pytest.raises(CorruptionError) as caught:

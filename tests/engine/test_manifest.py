@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.fault_filesystem import FaultFileSystem, fail_nth, torn_write
+from harness.fault_filesystem import FaultFileSystem, fail_nth, inject_nth, torn_write
 from harness.memory_filesystem import MemoryFileSystem
 from lamina.engine.checksum import crc32c
 from lamina.engine.discards import DiscardedRange
@@ -164,10 +164,8 @@ def test_whatever_fails_the_old_one_or_the_new_one_is_there(fs: MemoryFileSystem
 def test_a_torn_write_is_never_published(fs: MemoryFileSystem) -> None:
     write_manifest(fs, "/db", SAMPLE)
     for size_bytes in (0, 1, 100):
-        faults = FaultFileSystem(
-            fs.process_crash_clone(),
-            lambda op, n=size_bytes: torn_write(n, errno.ENOSPC) if op.kind == "write" else None,  # type: ignore[misc]
-        )
+        torn = inject_nth(0, torn_write(size_bytes, errno.ENOSPC), kind="write")
+        faults = FaultFileSystem(fs.process_crash_clone(), torn)
         with pytest.raises(OSError, match="No space left"):
             write_manifest(faults, "/db", SAMPLE._replace(next_number=43))
         assert read_manifest(faults, "/db") == SAMPLE

@@ -245,6 +245,7 @@ def test_random_cuts_keep_what_is_left() -> None:
         assert {run.number for run in levels.runs} == {n for n, keys in expected.items() if keys}
 
 
+@pytest.mark.skipif(not __debug__, reason="`check` asserts")
 def test_ages_out_of_order_are_noticed() -> None:
     workshop = Workshop()
     older, newer = workshop.run(live({b"a": b"1"})), workshop.run(live({b"a": b"2"}))

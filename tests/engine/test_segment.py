@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from random import Random
@@ -377,3 +378,34 @@ def test_open_files_are_bounded() -> None:
             assert sum(s.file is not None for s in segments) <= 8
     workshop.files.forget(segments[-1])
     assert segments[-1].file is None
+
+
+def test_a_file_stays_open_until_the_read_is_done() -> None:
+    """Another thread, opening one file too many, closed the file in the middle of a read: EBADF, or the bytes
+    of whatever file got the descriptor next."""
+    workshop = Workshop(cache_bytes=0)
+    segment = workshop.segment(WORKLOADS["many"])
+    inner = segment.file
+    assert inner is not None
+
+    class Fragile:
+        """As DiskReadableFile: closed with its last reference, which its `pread` is not."""
+
+        def __init__(self) -> None:
+            this = weakref.ref(self)
+
+            def pread(size_bytes: int, offset: int) -> bytes:
+                segment.file = None
+                assert this() is not None, "closed in the middle of a read"
+                return inner.pread(size_bytes, offset)
+
+            self.pread = pread
+
+    for read in (
+        lambda: segment.part(0),
+        lambda: segment.get(b"key 00000", hash_key(b"key 00000")),
+        lambda: next(segment.chunks(b"", None)),
+        lambda: next(segment.chunks_reversed(b"", None)),
+    ):
+        segment.file = Fragile()  # type: ignore[assignment]
+        read()
