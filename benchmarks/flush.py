@@ -56,7 +56,7 @@ def measure(entries: int, batch_size: int) -> list[tuple[str, float]]:
         times.append(time.process_time())
         memtable.columns()
         times.append(time.process_time())
-        output = Output(path, 8192, 32 << 20, True, 10, False, 0, 1, number, number, 100, 200, 0)
+        output = Output(path, 8192, 32 << 20, True, 10, False, 0, 1, number, number, 100, 200, 0, 0)
         run_flush(fs, FlushJob([number], False, [], output), memtable)
         times.append(time.process_time())
     steps = ("read the log", "make a memtable", "sort", "sort and write the segment")

@@ -441,6 +441,7 @@ class Background:
             first_number=number + 1,
             numbers_end=number + 1 + segments,
             rate_limit_bytes_per_s=options.rate_limit_bytes_per_s,
+            database_salt=self._db.salt,
         )
 
     def _submit(self, running: _Running, job: FlushJob | MergeJob, memtable: Memtable | None) -> int:
@@ -561,6 +562,7 @@ class Background:
         """Return the manifest that describes this state."""
         return Manifest(
             counted=self._db.counted,
+            salt=self._db.salt,
             created_s=self._db.created_s,
             next_number=self._db.next_number,
             wal_first=wal_first,

@@ -50,7 +50,7 @@ def write_checkpoint(
         if not logs:
             number = manifest.next_number
             made.append(os.path.join(target, wal_name(number)))
-            WalWriter(fs, target, number).close()
+            WalWriter(fs, target, number, database_salt=manifest.salt).close()
             manifest = manifest._replace(wal_first=number, next_number=number + 1)
         fs.sync_directory(target)
         write_manifest(fs, target, manifest)

@@ -11,6 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+
+def file_salt(database_salt: int, number: int) -> int:
+    """Return the salt of log or segment `number`: 32 bits that no other file of any database is likely to have.
+
+    A database draws its own salt when it is created; a file of another one is thereby known by its header.
+    """
+    return (database_salt + number * 0x9E3779B1) & 0xFFFFFFFF
+
+
 crc32c: Callable[[int, bytes], int]
 """``crc32c(seed, data)``: CRC-32C of `data`, continued from `seed` (0 for a plain checksum)."""
 

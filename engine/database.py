@@ -105,11 +105,12 @@ class Database(Readable):
         self._log_end = (replay.last_number, replay.last_size_bytes) if options.read_only else None
         self.counted = manifest.counted
         self.created_s = manifest.created_s
+        self.salt = manifest.salt
         if not options.read_only:
             adopt_files(fs, path, manifest, replay)
             self._is_noted = replay.is_noted
             self._wal_lost_bytes = 0 if replay.cut is None else replay.cut.lost_bytes
-            self._logs = Logs(fs, path, self._take_number, self._lock)
+            self._logs = Logs(fs, path, self._take_number, self._lock, database_salt=self.salt)
             self._logs.active.note_link(replay.last_number, replay.last_size_bytes)
             self._logs.active.note_durable(replay.last_number, replay.last_size_bytes)
             replay.memtables[-1].wals.append(self._logs.active.number)
@@ -134,10 +135,18 @@ class Database(Readable):
             self._after_change()
         self._background.wake()
 
-    def open_segment(self, number: int, size_bytes: int | None = None) -> SegmentReader:
+    def open_segment(
+        self, number: int, size_bytes: int | None = None, database_salt: int | None = None
+    ) -> SegmentReader:
         """Open a segment with this database's cache."""
         return SegmentReader(
-            self.fs, self.path, number, cache=self._cache, files=self._files, size_bytes=size_bytes
+            self.fs,
+            self.path,
+            number,
+            cache=self._cache,
+            files=self._files,
+            size_bytes=size_bytes,
+            database_salt=self.salt if database_salt is None else database_salt,
         )
 
     # -- writing -----------------------------------------------------------------------------------

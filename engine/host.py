@@ -23,6 +23,7 @@ class Host(Protocol):
     counters: Counters
     counted: bool
     created_s: int
+    salt: int
     next_number: int
     view: View
 

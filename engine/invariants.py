@@ -75,8 +75,8 @@ def _check_ages(path: str, newer: Slice, older: Slice, findings: Findings) -> No
     if young.age_first <= old.age_last:
         findings.error(
             path,
-            f"{_show(newer)} lies above {_show(older)}, but its ages are {young.age_first}..{young.age_last}, "
-            f"those of the other {old.age_first}..{old.age_last}",
+            f"{_show(newer)} of ages {young.age_first}..{young.age_last} lies above "
+            f"{_show(older)} of ages {old.age_first}..{old.age_last}",
         )
 
 

@@ -62,8 +62,8 @@ class Levels:
         `slices`.
 
         The result goes into run `output` if that exists, which then is one of the inputs and stays where it
-        is; otherwise a new run of that number becomes the newest of `level`, but for runs that came meanwhile.
-        Input runs left without a slice vanish. Cost: reads at the two bounds of each input.
+        is; otherwise a new run of that number becomes the newest of `level`, but for runs that came
+        meanwhile. Input runs left without a slice vanish. Cost: reads at the two bounds of each input.
         """
         cut = set(inputs)
         is_placed = False

@@ -27,7 +27,13 @@ class Logs:
     """Owns the write-ahead logs of one database."""
 
     def __init__(
-        self, fs: FileSystem, directory: str, take_number: TakeNumber, lock: AbstractContextManager[object]
+        self,
+        fs: FileSystem,
+        directory: str,
+        take_number: TakeNumber,
+        lock: AbstractContextManager[object],
+        *,
+        database_salt: int,
     ) -> None:
         self._fs = fs
         self._directory = directory
@@ -41,7 +47,8 @@ class Logs:
         """Set when an fsync has failed: nothing may be written any more."""
         self.syncs = 0
         self.rotated_bytes = 0
-        self.active = WalWriter(fs, directory, take_number())
+        self._database_salt = database_salt
+        self.active = self._create()
         self.append: Callable[[bytes], None] = self.active.append
 
     @property
@@ -54,6 +61,10 @@ class Logs:
         """The sealed logs that are not known to be durable."""
         return self._sealed
 
+    def _create(self) -> WalWriter:
+        number = self._take_number()
+        return WalWriter(self._fs, self._directory, number, database_salt=self._database_salt)
+
     def rotate(self) -> int:
         """Seal the active log and begin the next one; returns its number.
 
@@ -65,11 +76,7 @@ class Logs:
             # Its link, still unwritten, says where the chain goes on. Sealed, it would be a gap in the chain.
             return old.number
         old.seal()
-        wal = (
-            self._spare
-            if self._spare is not None
-            else WalWriter(self._fs, self._directory, self._take_number())
-        )
+        wal = self._spare if self._spare is not None else self._create()
         self._spare = None
         wal.note_link(old.number, old.size_bytes)
         self._sealed.append(old)
@@ -83,7 +90,7 @@ class Logs:
         if self._spare is not None or self.is_closed or self.poison is not None:
             return
         with contextlib.suppress(OSError):
-            wal = WalWriter(self._fs, self._directory, self._take_number())
+            wal = self._create()
             with self._lock:
                 # Meanwhile the writer may have had to create one for itself; numbers must rise along the
                 # chain.

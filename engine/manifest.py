@@ -49,9 +49,10 @@ class RunRecord(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """The decoded manifest. Shape: `levels[n]` newest run first; upper levels are newer."""
+    """The decoded manifest. `salt` is what the salts of all files are made of. Shape: `levels[n]` newest run first; upper levels are newer."""
 
     counted: bool
+    salt: int
     created_s: int
     next_number: int
     wal_first: int
@@ -64,6 +65,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
     """Return the text of a manifest."""
     record = {
         "counted": manifest.counted,
+        "salt": manifest.salt,
         "created_s": manifest.created_s,
         "next_number": manifest.next_number,
         "wal_first": manifest.wal_first,
@@ -100,6 +102,7 @@ def decode_manifest(path: str, data: bytes) -> Manifest:
         record = json.loads(text)
         return Manifest(
             counted=bool(record["counted"]),
+            salt=record["salt"],
             created_s=record["created_s"],
             next_number=record["next_number"],
             wal_first=record["wal_first"],

@@ -63,7 +63,7 @@ def open_files(
     while True:
         attempts -= 1
         try:
-            levels = levels_from_records(manifest.levels, open_segment)
+            levels = levels_from_records(manifest.levels, manifest.salt, open_segment)
             replay = replay_logs(
                 fs, path, manifest, memtable_size_max_bytes=options.memtable_budget_bytes, lock=lock
             )
@@ -101,8 +101,9 @@ def _create(fs: FileSystem, path: str, *, counted: bool) -> Manifest:
             fs.remove(os.path.join(path, name))
     # Not where the folder is made: who made it may have been killed before it was durable.
     sync_ancestors(fs, path)
-    WalWriter(fs, path, 1).close()
-    manifest = Manifest(counted, int(time.time()), 2, 1, [], [], 0)
+    salt = int.from_bytes(os.urandom(4), "little")
+    WalWriter(fs, path, 1, database_salt=salt).close()
+    manifest = Manifest(counted, salt, int(time.time()), 2, 1, [], [], 0)
     write_manifest(fs, path, manifest)
     return manifest
 

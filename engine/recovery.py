@@ -12,6 +12,7 @@ import os
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
+from lamina.engine.checksum import file_salt
 from lamina.engine.errors import CorruptionError
 from lamina.engine.filenames import MANIFEST, is_temporary, parse_name, wal_name
 from lamina.engine.filesystem import FileSystem, read_file
@@ -79,7 +80,7 @@ def replay_logs(
     A log belongs to one memtable; a memtable takes logs until it has `memtable_size_max_bytes`. Errors:
     CorruptionError, FormatVersionError, OSError. Cost: 1 µs per entry.
     """
-    logs = _read_logs(fs, directory, manifest.wal_first)
+    logs = _read_logs(fs, directory, manifest.wal_first, manifest.salt)
     durable = _durable_sizes(logs)
     unsynced = tuple(
         number
@@ -126,7 +127,7 @@ def replay_logs(
     return Replay(memtables, last_number, last_size, unused, None, is_noted, unsynced)
 
 
-def _read_logs(fs: FileSystem, directory: str, first: int) -> dict[int, WalContents]:
+def _read_logs(fs: FileSystem, directory: str, first: int, salt: int) -> dict[int, WalContents]:
     names = [parsed for name in fs.list_directory(directory) if (parsed := parse_name(name)) is not None]
     logs: dict[int, WalContents] = {}
     for kind, number in sorted(names):
@@ -143,6 +144,8 @@ def _read_logs(fs: FileSystem, directory: str, first: int) -> dict[int, WalConte
             continue
         if contents.header.number != number:
             raise CorruptionError(path, 0, "log number", number, contents.header.number)
+        if contents.header.salt != file_salt(salt, number):
+            raise CorruptionError(path, 0, "a log of another database")
         logs[number] = contents
     if first not in logs:
         raise CorruptionError(os.path.join(directory, wal_name(first)), 0, "the log is missing")

@@ -10,8 +10,8 @@ from lamina.engine.manifest import RunRecord, SliceRecord
 from lamina.engine.run import Run, Slice
 from lamina.engine.segment.reader import SegmentReader
 
-OpenSegment = Callable[[int, int], SegmentReader]
-"""``open_segment(number, size_bytes)``."""
+OpenSegment = Callable[[int, int, int], SegmentReader]
+"""``open_segment(number, size_bytes, database_salt)``."""
 
 
 def levels_to_records(levels: Levels) -> list[list[RunRecord]]:
@@ -40,7 +40,9 @@ def levels_to_records(levels: Levels) -> list[list[RunRecord]]:
     ]
 
 
-def levels_from_records(records: list[list[RunRecord]], open_segment: OpenSegment) -> Levels:
+def levels_from_records(
+    records: list[list[RunRecord]], database_salt: int, open_segment: OpenSegment
+) -> Levels:
     """Open every segment that the manifest names. A segment that several slices share is opened once.
 
     Errors: CorruptionError where one is missing or damaged; OSError.
@@ -51,7 +53,7 @@ def levels_from_records(records: list[list[RunRecord]], open_segment: OpenSegmen
         reader = readers.get(record.segment)
         if reader is None:
             try:
-                reader = open_segment(record.segment, record.file_size_bytes)
+                reader = open_segment(record.segment, record.file_size_bytes, database_salt)
             except FileNotFoundError as error:
                 raise CorruptionError(str(error.filename), 0, "the segment is missing") from None
             readers[record.segment] = reader

@@ -30,7 +30,7 @@ import struct
 from typing import NamedTuple
 
 from lamina.engine.batch import DURABLE, LINK, MARK
-from lamina.engine.checksum import crc32c
+from lamina.engine.checksum import crc32c, file_salt
 from lamina.engine.errors import CorruptionError, FormatVersionError
 from lamina.engine.filenames import wal_name
 from lamina.engine.filesystem import FileSystem, write_all
@@ -54,11 +54,11 @@ class WalWriter:
     `append` is called under the database's lock; `sync` by any thread without it.
     """
 
-    def __init__(self, fs: FileSystem, directory: str, number: int) -> None:
+    def __init__(self, fs: FileSystem, directory: str, number: int, *, database_salt: int = 0) -> None:
         """Create log `number` and make its header and name durable. Errors: OSError. Cost: two syncs."""
         self.number = number
         self.path = os.path.join(directory, wal_name(number))
-        self._salt = int.from_bytes(os.urandom(4), "little")
+        self._salt = file_salt(database_salt, number)
         head = HEADER.pack(HEADER_MAGIC, WAL_VERSION, number, self._salt, fs.boot_id(), 0)[:-4]
         head += crc32c(0, head).to_bytes(4, "little")
         self._file = fs.create(self.path)

@@ -46,6 +46,7 @@ class Output(NamedTuple):
     first_number: int
     numbers_end: int
     rate_limit_bytes_per_s: int
+    database_salt: int
 
 
 class SliceRef(NamedTuple):
@@ -172,7 +173,9 @@ def run_merge(
     files = OpenFiles(1 << 20)
     numbers = {ref.number for refs in job.inputs for ref in refs}
     readers = {
-        number: SegmentReader(fs, out.directory, number, cache=cache, files=files)
+        number: SegmentReader(
+            fs, out.directory, number, cache=cache, files=files, database_salt=out.database_salt
+        )
         for number in sorted(numbers)
     }
     inputs = [[_restore(readers[ref.number], ref) for ref in refs] for refs in job.inputs]
@@ -288,6 +291,7 @@ class _Builder:
                 compress=out.compress,
                 filter_bits_per_key=out.filter_bits_per_key,
                 throttle=self._throttle,
+                database_salt=out.database_salt,
             )
             self.next_number += 1
         return writer

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lamina.engine.cache import Cache, Cached
+from lamina.engine.checksum import file_salt
 from lamina.engine.entry import INSERT, REPLACE
 from lamina.engine.errors import CorruptionError
 from lamina.engine.filenames import segment_name
@@ -128,8 +129,9 @@ class SegmentReader:
         cache: Cache,
         files: OpenFiles,
         size_bytes: int | None = None,
+        database_salt: int | None = None,
     ) -> None:
-        """Open segment `number`. `size_bytes` is what the manifest says, if there is one.
+        """Open segment `number`. `size_bytes` and `database_salt` are what the manifest says, if there is one.
 
         Errors: CorruptionError, FormatVersionError, OSError. Cost: two or three reads.
         """
@@ -146,6 +148,8 @@ class SegmentReader:
                 self.path, min(size_bytes, self.size_bytes), "size of file", size_bytes, self.size_bytes
             )
         self._salt = fmt.decode_header(self.path, file.pread(fmt.HEADER.size, 0))
+        if database_salt is not None and self._salt != file_salt(database_salt, number):
+            raise CorruptionError(self.path, 0, "a segment of another database, or of another number")
         tail_at = max(fmt.HEADER.size, self.size_bytes - _TAIL_SIZE_BYTES)
         tail = file.pread(self.size_bytes - tail_at, tail_at)
         footer_at = self.size_bytes - fmt.FOOTER.size

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from itertools import accumulate
 from operator import add
 
+from lamina.engine.checksum import file_salt
 from lamina.engine.entry import DELETE, INSERT, REMOVE
 from lamina.engine.errors import EngineError
 from lamina.engine.filenames import segment_name, temporary_name
@@ -90,6 +91,7 @@ class SegmentWriter:
         compress: bool,
         filter_bits_per_key: int,
         throttle: Callable[[int], None] | None = None,
+        database_salt: int = 0,
     ) -> None:
         self.number = number
         self.start = start
@@ -100,7 +102,7 @@ class SegmentWriter:
         self._compress = compress
         self._filter_bits_per_key = filter_bits_per_key
         self._throttle = throttle
-        self._salt = int.from_bytes(os.urandom(4), "little")
+        self._salt = file_salt(database_salt, number)
         self._file = fs.create(temporary_name(self._path))
         self._buffer: list[bytes] = []
         self._buffer_size_bytes = 0

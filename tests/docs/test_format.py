@@ -88,6 +88,7 @@ def key_of(text: str | None) -> bytes | None:
 
 class Log(NamedTuple):
     number: int
+    salt: int
     boot: bytes
     payloads: list[bytes]
     size: int
@@ -101,15 +102,15 @@ def read_log(data: bytes) -> Log:
     at = 44
     while at < len(data):
         if at + 12 > len(data):
-            return Log(number, boot, payloads, at, False)
+            return Log(number, salt, boot, payloads, at, False)
         size, inverse, crc = struct.unpack_from("<III", data, at)
         payload = data[at + 12 : at + 12 + size]
         is_sound = size ^ inverse == 0xFFFFFFFF and 0 < size == len(payload)
         if not is_sound or crc != crc32c((salt + at) % 2**32, payload):
-            return Log(number, boot, payloads, at, False)
+            return Log(number, salt, boot, payloads, at, False)
         payloads.append(payload)
         at += 12 + size
-    return Log(number, boot, payloads, at, True)
+    return Log(number, salt, boot, payloads, at, True)
 
 
 class Frame(NamedTuple):
@@ -387,6 +388,7 @@ class Reader:
             log = read_log(path.read_bytes())
             assert log.is_whole
             assert path.name == f"{log.number:06d}.wal"
+            assert log.salt == self._salt(log.number)
             if log.number < self.manifest["wal_first"] or (before is not None and not log.payloads):
                 continue
             frames = [read_payload(payload) for payload in log.payloads]
@@ -399,6 +401,10 @@ class Reader:
             before = log
         assert before is not None
         self.layers.append(memtable)
+
+    def _salt(self, number: int) -> int:
+        salt: int = self.manifest["salt"]
+        return (salt + number * 0x9E3779B1) % 2**32
 
     def _apply(self, memtable: dict[bytes, tuple[int, bytes]], key: bytes, kind: int, value: bytes) -> None:
         combined: int | None = kind
@@ -427,6 +433,7 @@ class Reader:
                 segment = self.segments[number] = Segment(data)
                 segment.check()
             assert segment.properties["number"] == number
+            assert segment.salt == self._salt(number)
             assert segment.properties["counted"] == self.counted
             entries = segment.entries()
             shown = [entry for entry in entries if start <= entry[0] and (stop is None or entry[0] < stop)]
@@ -645,7 +652,8 @@ def test_the_program_in_the_page_makes_such_files(tmp_path: Path, monkeypatch: p
     reader = Reader(tmp_path / "example.db")
     assert reader.contents() == {b"banana": b"yellow", b"date": b"brown", "éclair".encode(): b"sweet"}
     expected = read_manifest(page_blocks("manifest")[0].encode())
-    assert reader.manifest == expected | {"created_s": reader.manifest["created_s"]}
+    drawn = {name: reader.manifest[name] for name in ("created_s", "salt")}
+    assert reader.manifest == expected | drawn
 
 
 def test_the_patterns_in_the_page_are_right() -> None:

@@ -53,6 +53,7 @@ manifests = st.builds(
 
 SAMPLE = Manifest(
     counted=True,
+    salt=0xFEDCBA98,
     created_s=1_700_000_000,
     next_number=42,
     wal_first=40,

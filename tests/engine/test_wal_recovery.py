@@ -36,7 +36,7 @@ class Logs:
     def __post_init__(self) -> None:
         self.fs.make_directory(PATH)
         self.begin()
-        write_manifest(self.fs, PATH, Manifest(False, 0, 2, 1, [], [], 0))
+        write_manifest(self.fs, PATH, Manifest(False, 0, 0, 2, 1, [], [], 0))
 
     def begin(self, *, is_linked: bool = True) -> None:
         wal = WalWriter(self.fs, PATH, len(self.writers) + 1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from itertools import pairwise
 from random import Random
 
 from harness.databases import PATH, OpenDb
+from harness.fault_filesystem import FaultFileSystem, Operation, inject_when, pause
+from harness.memory_filesystem import MemoryFileSystem
 from harness.trees import Workshop, live
 from lamina.engine.cache import Cache, Cached
 from lamina.engine.check import assert_consistent
@@ -127,3 +131,30 @@ def test_a_merges_output_that_comes_again_stays_below_newer_runs() -> None:
     levels = levels.apply(inputs, b"m", None, oldest.number, 0, [Slice.whole(merged)])
     assert [run.number for run in levels.runs] == [flushed.number, oldest.number]
     levels.check()
+
+
+def test_merges_that_stand_still_are_not_waited_for(open_db: OpenDb) -> None:
+    """`wait_idle` never returned while compaction was paused in the middle of a merge."""
+    gate, reached, creations = threading.Event(), threading.Event(), itertools.count()
+
+    def begins_merge(operation: Operation) -> bool:
+        is_segment = operation.kind == "create" and ".seg" in operation.path
+        if is_segment and next(creations) == 2:  # after two flushes
+            reached.set()
+            return True
+        return False
+
+    fs = FaultFileSystem(MemoryFileSystem(), inject_when(begins_merge, pause(gate)))
+    db = open_db(fs=fs, background="thread", level_runs_max=2, memtable_size_bytes=1_000_000)
+    for value in (b"1", b"2"):
+        for i in range(200):
+            db.put(b"%03d" % i, value * 50)
+        db.flush()
+    assert reached.wait(30)
+    db.pause()
+    gate.set()
+    assert db.wait_idle(5)
+    assert [len(level) for level in db.view.levels.levels] == [2]
+    db.resume()
+    assert db.wait_idle(30)
+    assert len(db.view.runs) == 1

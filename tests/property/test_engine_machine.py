@@ -575,15 +575,15 @@ def run(machine: type[EngineMachine], examples: int, steps: int = 40) -> None:
 
 
 def test_inline() -> None:
-    run(InlineMachine, 60)
+    run(InlineMachine, 120)
 
 
 def test_thread() -> None:
-    run(ThreadMachine, 15)
+    run(ThreadMachine, 25)
 
 
 def test_process() -> None:
-    run(ProcessMachine, 3, steps=20)
+    run(ProcessMachine, 5, steps=20)
 
 
 @pytest.mark.slow
