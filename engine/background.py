@@ -16,13 +16,12 @@ import contextlib
 import os
 import threading
 import time
-import traceback
 import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lamina.engine.compaction.job import FlushJob, MergeJob, Output, SliceRef, Step
-from lamina.engine.compaction.layout import aged_ranges, discarded_bytes, gaps, has_garbage, movable, settle
+from lamina.engine.compaction.job import FlushJob, MergeJob, Step
+from lamina.engine.compaction.layout import discarded_bytes, has_garbage, movable, settle
 from lamina.engine.compaction.picker import Plan, RunShape, pick_compaction
 from lamina.engine.discards import Discards
 from lamina.engine.errors import CorruptionError, EngineError
@@ -32,21 +31,17 @@ from lamina.engine.levels import Levels
 from lamina.engine.manifest import Manifest, read_manifest, write_manifest
 from lamina.engine.memtable import Memtable
 from lamina.engine.obsolete import ObsoleteSegments
+from lamina.engine.planning import flush_job, flush_size_bytes, merge_job
 from lamina.engine.run import Run, Slice
 from lamina.engine.segment import format as fmt
 from lamina.engine.segment.reader import SegmentReader
+from lamina.engine.trouble import Trouble
 from lamina.engine.version import levels_to_records
 from lamina.engine.workers import InlineWorker, ProcessWorker, Reply, ThreadWorker, Worker, WorkerDiedError
 
 _TICK_S = 10.0
 """How long the scheduling thread sleeps when nobody wakes it: only forgotten readers' files wait for that."""
-_RETRY_FIRST_S = 0.1
-_RETRY_MAX_S = 5.0
 _MERGES_AT_ONCE_MAX = 3
-_DEATHS_MAX = 3
-"""A worker that dies so often without finishing a job in between is in trouble: pause as after an error."""
-_RAW_OVERHEAD_BYTES = 32
-"""What an entry takes in a segment beside key and value, at most: column ends, filter, frames, indexes."""
 
 
 class _Running(NamedTuple):
@@ -59,6 +54,12 @@ class _Running(NamedTuple):
     numbers_end: int
     started_s: float
     busy: frozenset[int]
+
+
+def _running(job: FlushJob | MergeJob, memtable: Memtable | None, plan: Plan | None) -> _Running:
+    out = job.output
+    busy = frozenset() if plan is None else frozenset((*plan.runs, out.run))
+    return _Running(memtable, plan, out.run, out.first_number, out.numbers_end, time.monotonic(), busy)
 
 
 class Background:
@@ -77,17 +78,10 @@ class Background:
         self._changed = threading.Condition(self._state)
         self._running: dict[int, _Running] = {}
         self._next_job_id = 1
-        self._retry_s = _RETRY_FIRST_S
-        self._retry_at_s = 0.0
         self._is_paused = False
         self._is_closing = False
         self._exclusive = False
-        self.error: Exception | None = None
-        self._damaged: set[int] = set()
-        self.damage: CorruptionError | None = None
-        """What keeps some runs from being merged until the database has been repaired."""
-        self._last_death: Exception | None = None
-        self._deaths_in_a_row = 0
+        self.trouble = Trouble()
         self._jobs_lost = 0
         self._is_manifest_in_doubt = False
         self._leftovers: list[int] = []
@@ -119,6 +113,11 @@ class Background:
             target=_schedule_loop, args=(weakref.ref(self), self._wake), name="lamina-background", daemon=True
         )
         self._thread.start()
+
+    @property
+    def error(self) -> Exception | None:
+        """What stops the work now, if anything does."""
+        return self.trouble.error
 
     @property
     def is_inline(self) -> bool:
@@ -272,16 +271,15 @@ class Background:
 
     def tick(self) -> float:
         """One round of the scheduling thread; returns how long to sleep at most."""
-        now_s = time.monotonic()
-        if self.error is not None and now_s < self._retry_at_s:
-            return self._retry_at_s - now_s
+        if pause_s := self.trouble.pause_s():
+            return pause_s
         with contextlib.suppress(ReferenceError):
-            self._db.prepare_log()
+            self._db.logs.prepare()
         while self._schedule():
-            if self.error is not None and time.monotonic() < self._retry_at_s:
+            if self.trouble.pause_s():
                 break
         self.sweep()
-        return _TICK_S if self.error is None else max(self._retry_at_s - time.monotonic(), 0.01)
+        return self.trouble.pause_s() or (_TICK_S if self.error is None else 0.01)
 
     @property
     def is_closing(self) -> bool:
@@ -308,9 +306,9 @@ class Background:
                 return False  # the worker stands a running merge aside only for a more urgent one
             try:
                 if self._begin_merge(plan, b"", None) is None:
-                    self._succeeded()  # it was enough to move segments
+                    self.trouble.succeeded()  # it was enough to move segments
             except Exception as error:
-                self._failed(error, frozenset(plan.runs))
+                self.trouble.failed(error, frozenset(plan.runs))
                 return False
             return True
 
@@ -318,7 +316,7 @@ class Background:
         return [job for job in self._running.values() if job.plan is not None]
 
     def _pick(self) -> Plan | None:
-        busy = {number for job in self._running.values() for number in job.busy} | self._damaged
+        busy = {number for job in self._running.values() for number in job.busy} | self.trouble.damaged_runs
         shapes = [
             [
                 RunShape(run.number, run.size_bytes, run.number in busy, self.discarded_bytes(run))
@@ -327,12 +325,10 @@ class Background:
             for runs in self.levels.levels
         ]
         return pick_compaction(
-            shapes, flush_size_bytes=self._flush_size_bytes(), level_runs_max=self._options.level_runs_max
+            shapes,
+            flush_size_bytes=flush_size_bytes(self._options),
+            level_runs_max=self._options.level_runs_max,
         )
-
-    def _flush_size_bytes(self) -> int:
-        """Return what a full memtable becomes on disk, roughly: about a quarter of the memory it takes."""
-        return max(self._options.memtable_budget_bytes // 4, 1)
 
     def discarded_bytes(self, run: Run) -> int:
         """Return about how much of a run lies in discarded ranges that it has not been rid of."""
@@ -344,16 +340,8 @@ class Background:
     # -- beginning jobs ----------------------------------------------------------------------------
 
     def _begin_flush(self, memtable: Memtable) -> None:
-        discards = self.settled.copy()
-        for start, stop in memtable.discards:
-            discards.add(start, stop)
-        size_bytes = memtable.size_bytes
-        output = self._output(0, None, memtable.wals[0], memtable.wals[-1], size_bytes, 1)
-        job = FlushJob(memtable.wals, not self.levels.runs, list(discards), output)
-        running = _Running(
-            memtable, None, output.run, output.first_number, output.numbers_end, time.monotonic(), frozenset()
-        )
-        self._submit(running, job, memtable)
+        job = flush_job(self._db, memtable, self.settled, is_last=not self.levels.runs)
+        self._submit(_running(job, memtable, None), job, memtable)
 
     def _begin_merge(self, plan: Plan, start: bytes, stop: bytes | None) -> int | None:
         """Start a merge; what needs no rewriting is moved at once. Returns the job's id, None if that was
@@ -383,66 +371,18 @@ class Background:
         if moved and (len(runs) > 1 or not stays):
             self._publish(levels)
             self._counters.moved_segments += len(moved)
-        inputs = [run for run in self.levels.runs if run.number in plan.runs]
-        kept_out = {piece.segment.number for piece in moved}
-        refs = [
-            [
-                SliceRef(piece.segment.number, piece.start, piece.stop)
-                for piece in run.overlapping(start, stop)
-                if piece.segment.number not in kept_out
-            ]
-            for run in inputs
-        ]
-        refs = [row for row in refs if row]
-        # Slices that were moved lie between the ranges, so they count for nothing there.
-        others = [run for run in self.levels.runs if run.number not in plan.runs]
-        ranges = aged_ranges(gaps(moved, start, stop), inputs, others)
-        if not ranges:
-            return None
-        properties = [piece.segment.properties for run in inputs for piece in run.slices]
-        output = self._output(
-            plan.level,
-            output_run,
-            ranges[0].age_first,
-            ranges[0].age_last,
-            sum(p.key_bytes + p.value_bytes + _RAW_OVERHEAD_BYTES * p.entries for p in properties),
-            len(ranges),
-        )
-        job = MergeJob(refs, ranges, is_last, list(self.settled), output)
-        running = _Running(
-            None,
+        job = merge_job(
+            self._db,
             plan,
-            output_run,
-            output.first_number,
-            output.numbers_end,
-            time.monotonic(),
-            frozenset((*plan.runs, output_run)),
+            self.levels,
+            self.settled,
+            moved,
+            start,
+            stop,
+            output_run=output_run,
+            is_last=is_last,
         )
-        return self._submit(running, job, None)
-
-    def _output(
-        self, level: int, run: int | None, age_first: int, age_last: int, size_bytes: int, ranges: int
-    ) -> Output:
-        options = self._options
-        # Twice what the data needs, uncompressed as it is measured here: numbers cost nothing.
-        segments = 2 * (size_bytes // options.segment_size_bytes + 1) + ranges + 8
-        number = self._db.take_numbers(segments + 1)
-        return Output(
-            directory=self._db.path,
-            block_size_bytes=options.block_size_bytes,
-            segment_size_bytes=options.segment_size_bytes,
-            compress=options.compression == "lz4",
-            filter_bits_per_key=options.filter_bits_per_key,
-            counted=self._db.counted,
-            level=level,
-            run=number if run is None else run,
-            age_first=age_first,
-            age_last=age_last,
-            first_number=number + 1,
-            numbers_end=number + 1 + segments,
-            rate_limit_bytes_per_s=options.rate_limit_bytes_per_s,
-            database_salt=self._db.salt,
-        )
+        return None if job is None else self._submit(_running(job, None, plan), job, None)
 
     def _submit(self, running: _Running, job: FlushJob | MergeJob, memtable: Memtable | None) -> int:
         job_id = self._next_job_id
@@ -461,9 +401,7 @@ class Background:
         """Take in what the worker says. Runs in the worker's thread (inline: inside `submit`)."""
         error = reply.error
         with self._install_lock:
-            if isinstance(error, WorkerDiedError) and error is not self._last_death:
-                self._last_death = error
-                self._deaths_in_a_row += 1
+            if isinstance(error, WorkerDiedError) and self.trouble.worker_died(error):
                 self._counters.worker_deaths += 1
             running = self._running.get(reply.job_id)
             if self._is_closing:
@@ -504,13 +442,11 @@ class Background:
         levels = self.levels
         if pieces:
             levels = levels.with_run(Run(running.output_run, pieces))
-        settled = self.settled.copy()
-        for start, stop in memtable.discards:
-            settled.add(start, stop)
+        settled = self.settled.with_ranges(memtable.discards)
         memtables = self._db.view.memtables
         assert memtables[-1] is memtable
         self._publish(levels, settled=settled, wal_first=memtables[-2].wals[0], flushed=memtable)
-        self._db.forget_logs(memtable.wals)
+        self._db.logs.forget(memtable.wals)
         for number in memtable.wals:
             # The manifest no longer names them: what cannot be removed now is swept by the next opening.
             with contextlib.suppress(OSError):
@@ -592,15 +528,14 @@ class Background:
                 counters.compactions += 1
                 counters.compaction_time_s += elapsed_s
                 self._forget_discards()
-            self._succeeded()
+            self.trouble.succeeded()
             return
         numbers = list(range(running.first_number, running.numbers_end))
         if self._is_manifest_in_doubt:
             self._leftovers += numbers
         else:
             self._remove_segments(numbers)
-        if isinstance(error, WorkerDiedError) and self._deaths_in_a_row < _DEATHS_MAX:
-            self._retry_at_s = 0.0
+        if isinstance(error, WorkerDiedError) and self.trouble.may_replace_worker():
             self._jobs_lost += 1
             return  # another process is started for the next job
         if running.plan is not None and isinstance(error, FileNotFoundError):
@@ -608,25 +543,7 @@ class Background:
             if error.filename not in live:
                 self._jobs_lost += 1
                 return  # a discarded range took a whole segment while the job waited: the next plan knows
-        self._failed(error, running.busy)
-
-    def _succeeded(self) -> None:
-        self.error = None
-        self._retry_s = _RETRY_FIRST_S
-        self._deaths_in_a_row = 0
-
-    def _failed(self, error: Exception, runs: frozenset[int]) -> None:
-        """Keep an error for `stats` and for those who wait, and try again after a pause."""
-        if isinstance(error, CorruptionError):
-            # Trying again cannot help: leave these runs alone, serve what can be read, say so in stats.
-            self._damaged |= runs
-            self.damage = self.damage or error
-        # Kept, the variables of the calls that failed would keep the segments they speak of from being
-        # removed.
-        traceback.clear_frames(error.__traceback__)
-        self.error = error
-        self._retry_at_s = time.monotonic() + self._retry_s
-        self._retry_s = min(self._retry_s * 2, _RETRY_MAX_S)
+        self.trouble.failed(error, running.busy)
 
     def _forget_discards(self) -> None:
         """Forget the discarded ranges that had to be remembered because merges ran."""
@@ -648,8 +565,7 @@ class Background:
 
     def retry_now(self) -> None:
         """Forget the last error's pause: somebody believes that its cause is gone."""
-        self._retry_at_s = 0.0
-        self.error = None
+        self.trouble.retry_now()
         self.wake()
 
 
@@ -667,6 +583,6 @@ def _schedule_loop(background: weakref.ref[Background], wake: threading.Event) -
         except ReferenceError:
             return
         except Exception as error:
-            this.error = error
+            this.trouble.failed(error, frozenset())
             timeout_s = 1.0
         del this

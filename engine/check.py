@@ -93,7 +93,7 @@ def _freeze(db: Database, findings: Findings) -> _Moment:
     view = db.view
     if db.options.read_only:
         return _Moment(view, None, None, [], set(), {})
-    background, logs = db._background, db._logs
+    background, logs = db._background, db.logs
     with background.frozen():
         on_disk = read_manifest(db.fs, db.path)
         with db._lock:

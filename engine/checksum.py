@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 
 def file_salt(database_salt: int, number: int) -> int:
-    """Return the salt of log or segment `number`: 32 bits that no other file of any database is likely to have.
+    """Return the salt of log or segment `number`: 32 bits that no other file of any database is likely to
+    have.
 
     A database draws its own salt when it is created; a file of another one is thereby known by its header.
     """

@@ -15,12 +15,12 @@ import contextlib
 import os
 import sys
 import threading
-import time
 import warnings
 import weakref
+from itertools import chain
 from types import TracebackType
 
-from lamina.engine import stalls
+from lamina.engine import forks, stalls
 from lamina.engine.background import Background
 from lamina.engine.batch import ENTRY, Batch, check_discard, check_key, check_value, encode_batch
 from lamina.engine.cache import Cache
@@ -32,7 +32,7 @@ from lamina.engine.filenames import LOCK
 from lamina.engine.filesystem import FileLock, FileSystem
 from lamina.engine.layers import View
 from lamina.engine.levels import Levels
-from lamina.engine.logs import Logs
+from lamina.engine.logs import Logs, sync_every_second
 from lamina.engine.memtable import ABSENT, ENTRY_OVERHEAD_BYTES, Memtable
 from lamina.engine.metrics import Counters, Stats
 from lamina.engine.opening import adopt_files, make_directory, open_files
@@ -44,7 +44,6 @@ from lamina.engine.segment.reader import OpenFiles, SegmentReader
 from lamina.engine.snapshot import Snapshot
 from lamina.engine.statistics import build_stats
 
-_SYNC_INTERVAL_S = 1.0
 _CLOSE_FLUSH_MIN_BYTES = 1024 * 1024
 """A smaller memtable is left in its log when closing: replaying it takes milliseconds, and tiny segments cost
 merges."""
@@ -54,6 +53,9 @@ _LOGS_MAX = 8
 next opening."""
 
 _SMALL_SIZE_BYTES = min(KEY_SIZE_MAX, VALUE_SIZE_MAX)
+_HARMLESS = (OSError, EngineError, ValueError)
+"""What may come out of a write before anything of it is in the log, or after the log has been set back."""
+
 _pack_entry = ENTRY.pack
 
 
@@ -69,6 +71,7 @@ class Database(Readable):
         self.fs = fs
         self.counters = Counters()
         self._lock = threading.Lock()
+        self._number_lock = threading.Lock()
         self._is_closed = False
         self._closing = threading.Event()
         self._refusal: Exception | None = None
@@ -81,18 +84,18 @@ class Database(Readable):
         self._files = OpenFiles(options.open_files_max)
         self._budget_bytes = options.memtable_budget_bytes
         self._is_always = options.sync == "always"
-        self._logs: Logs
+        self.logs: Logs
         try:
             self._open()
         except BaseException:
             self._is_closed = True
             if hasattr(self, "_background"):
                 self._background.close()
-            if hasattr(self, "_logs"):
-                self._logs.close()
+            if hasattr(self, "logs"):
+                self.logs.close()
             self._release_lock()
             raise
-        _open_databases.add(self)
+        forks.register(self)
 
     def _open(self) -> None:
         options, fs, path = self.options, self.fs, self.path
@@ -110,10 +113,10 @@ class Database(Readable):
             adopt_files(fs, path, manifest, replay)
             self._is_noted = replay.is_noted
             self._wal_lost_bytes = 0 if replay.cut is None else replay.cut.lost_bytes
-            self._logs = Logs(fs, path, self._take_number, self._lock, database_salt=self.salt)
-            self._logs.active.note_link(replay.last_number, replay.last_size_bytes)
-            self._logs.active.note_durable(replay.last_number, replay.last_size_bytes)
-            replay.memtables[-1].wals.append(self._logs.active.number)
+            self.logs = Logs(fs, path, self._take_number, self._lock, database_salt=self.salt)
+            self.logs.active.note_link(replay.last_number, replay.last_size_bytes)
+            self.logs.active.note_durable(replay.last_number, replay.last_size_bytes)
+            replay.memtables[-1].wals.append(self.logs.active.number)
         memtables = tuple(reversed(replay.memtables))
         settled = Discards(manifest.discards, manifest.discards_last_number)
         self._memtable = memtables[0]
@@ -126,8 +129,7 @@ class Database(Readable):
             self._refusal = ReadOnlyError(f"{path}: the database was opened with read_only=True")
             return
         if options.sync == "everysec":
-            arguments = (weakref.ref(self), self._closing)
-            threading.Thread(target=_sync_loop, args=arguments, name="lamina-sync", daemon=True).start()
+            sync_every_second(weakref.ref(self), self._closing)
         with self._lock:
             if len(self._memtable.wals) > _LOGS_MAX:
                 with contextlib.suppress(OSError):
@@ -174,28 +176,34 @@ class Database(Readable):
             inserted = memtable.inserted
             based = memtable.based
             table: dict[bytes, bytes] | dict[bytes, bytes | None]
-            if not self.counted:
-                self._logs.append(_pack_entry(REPLACE, key_size) + key + value)
-                if key not in based:
-                    memtable.pending.append(key)
-                based[key] = value
-            else:
-                is_change = True
-                if key in inserted:
-                    table, kind, is_change = inserted, REPLACE, False
-                elif (found := based.get(key, ABSENT)) is not ABSENT:
-                    table = based
-                    kind, is_change = (INSERT, True) if found is None else (REPLACE, False)
-                elif self.view.exists_below(key) if existed is None else existed:
-                    table, kind = based, REPLACE
+            try:
+                if not self.counted:
+                    self.logs.append(_pack_entry(REPLACE, key_size) + key + value)
+                    if key not in based:
+                        memtable.pending.append(key)
+                    based[key] = value
                 else:
-                    table, kind = inserted, INSERT
-                self._logs.append(_pack_entry(kind, key_size) + key + value)
-                if is_change:
-                    memtable.pending.append(key)
-                table[key] = value
-            self.counters.user_bytes += size_bytes
-            memtable.size_bytes += size_bytes + ENTRY_OVERHEAD_BYTES
+                    is_change = True
+                    if key in inserted:
+                        table, kind, is_change = inserted, REPLACE, False
+                    elif (found := based.get(key, ABSENT)) is not ABSENT:
+                        table = based
+                        kind, is_change = (INSERT, True) if found is None else (REPLACE, False)
+                    elif self.view.exists_below(key) if existed is None else existed:
+                        table, kind = based, REPLACE
+                    else:
+                        table, kind = inserted, INSERT
+                    self.logs.append(_pack_entry(kind, key_size) + key + value)
+                    if is_change:
+                        memtable.pending.append(key)
+                    table[key] = value
+                self.counters.user_bytes += size_bytes
+                memtable.size_bytes += size_bytes + ENTRY_OVERHEAD_BYTES
+            except _HARMLESS:
+                raise
+            except BaseException:
+                self._refuse_after_interruption()
+                raise
             is_full = memtable.size_bytes >= self._budget_bytes
         if is_full:
             self._seal_full()
@@ -245,22 +253,36 @@ class Database(Readable):
             if self._refusal is not None:
                 raise self._refusal
             keys, values, kinds = resolve(entries, existed, self._memtable, self.view)
-            if keys or discards:
-                self._logs.append(encode_batch(keys, values, kinds, discards))
-                memtable = self._memtable
-                before = memtable.size_bytes
-                memtable.apply(keys, values, kinds)
-                if discards:
-                    memtable.discards += discards
-                    for start, stop in discards:
-                        self.view.discards.add(start, stop)
-                added = memtable.size_bytes - before
-                self.counters.user_bytes += added - ENTRY_OVERHEAD_BYTES * len(keys)
+            try:
+                if keys or discards:
+                    self.logs.append(encode_batch(keys, values, kinds, discards))
+                    memtable = self._memtable
+                    before = memtable.size_bytes
+                    memtable.apply(keys, values, kinds)
+                    if discards:
+                        memtable.discards += discards
+                        for start, stop in discards:
+                            self.view.discards.add(start, stop)
+                    added = memtable.size_bytes - before
+                    self.counters.user_bytes += added - ENTRY_OVERHEAD_BYTES * len(keys)
+            except _HARMLESS:
+                raise
+            except BaseException:
+                self._refuse_after_interruption()
+                raise
             is_full = self._memtable.size_bytes >= self._budget_bytes
         if is_full:
             self._seal_full()
         if self._is_always and sync:
             self._sync_active()
+
+    def _refuse_after_interruption(self) -> None:
+        """Stop writing: something (Ctrl-C, no memory) came between a write's way into the log and into the
+        memtable.
+
+        What the log says of later writes would build on a memtable that lacks this one.
+        """
+        self._refusal = PoisonedError(f"{self.path}: a write was interrupted half-way; reopen the database")
 
     # -- sealing and stalls ------------------------------------------------------------------------
 
@@ -279,7 +301,7 @@ class Database(Readable):
     def _seal(self) -> None:
         """Put a new memtable and log in the place of the active ones. The caller holds `_lock`."""
         memtable = Memtable(counted=self.counted, lock=self._lock)
-        number = self._logs.rotate()
+        number = self.logs.rotate()
         if number == self._memtable.wals[-1]:
             self._memtable.wals.pop()  # nothing of the sealed memtable is in it: it goes with the new one
         memtable.wals.append(number)
@@ -289,17 +311,9 @@ class Database(Readable):
         self.view = View(memtables, view.levels, view.discards, counted=self.counted, rows=view.rows)
         self._after_change()
 
-    def prepare_log(self) -> None:
-        """Create the next log ahead of time. For the background."""
-        self._logs.prepare()
-
-    def forget_logs(self, numbers: list[int]) -> None:
-        """Close logs whose entries are in segments now. For the background."""
-        self._logs.forget(numbers)
-
     def take_numbers(self, count: int) -> int:
         """Return the first of `count` fresh file numbers."""
-        with _number_lock:
+        with self._number_lock:
             first = self.next_number
             self.next_number += count
         return first
@@ -323,7 +337,7 @@ class Database(Readable):
         self._cache.trim()
 
     def _is_merging_blocked(self) -> bool:
-        return hasattr(self, "_background") and self._background.damage is not None
+        return hasattr(self, "_background") and self._background.trouble.damage is not None
 
     def _wait_for_room(self, size_bytes: int) -> None:
         """Slow or stop a writer until flushes and merges have caught up.
@@ -333,19 +347,10 @@ class Database(Readable):
         if self._stall == stalls.SLOWED:
             self._pacer.slow_down(size_bytes + ENTRY_OVERHEAD_BYTES)
             return
-        began_s = time.monotonic()
-        background = self._background
-        background.wake()
-        while self._stall == stalls.STOPPED and self._refusal is None:
-            is_done = background.wait(lambda: self._stall < stalls.STOPPED, 1.0)
-            error = background.error
-            if is_done or error is None:
-                continue
-            message = "memtables are full and cannot be flushed"
-            if isinstance(error, OSError):
-                raise OSError(error.errno, f"{message}: {error.strerror}", error.filename)
-            raise EngineError(f"{message}: {error}") from error
-        self._pacer.stalled(began_s)
+        self._background.wake()
+        self._pacer.wait_for_room(
+            self._background, lambda: self._stall < stalls.STOPPED or self._refusal is not None
+        )
 
     def sync(self) -> None:
         """Make all writes that have returned durable. Errors: PoisonedError if the disk refuses."""
@@ -355,14 +360,14 @@ class Database(Readable):
 
     def _sync_active(self) -> None:
         try:
-            self._logs.sync_active()
+            self.logs.sync_active()
         except PoisonedError as error:
             self._refusal = self._refusal or error
             raise
 
     def _sync_logs(self) -> None:
         try:
-            self._logs.sync()
+            self.logs.sync()
         except PoisonedError as error:
             self._refusal = self._refusal or error
             raise
@@ -482,28 +487,24 @@ class Database(Readable):
     def verify(self) -> None:
         """Read every block of every segment. Errors: CorruptionError at the first damage. Cost: reads all
         files."""
-        for run in self.view.runs:
-            for piece in run.slices:
-                piece.segment.verify()
+        for segment in {piece.segment for piece in self.view.levels.slices}:
+            segment.verify()
 
     def stats(self) -> Stats:
         """Return a picture of the database: levels, memory, amplification, stalls. Cost: microseconds per
         segment."""
         self._check_open()
-        background = self._background
-        logs = None if self.options.read_only else self._logs
+        read_only = self.options.read_only
         return build_stats(
             self.view,
             self.counters,
-            logs,
+            None if read_only else self.logs,
             self._cache,
+            self._background,
             wal_lost_bytes=self._wal_lost_bytes,
             stall_state=stalls.NAMES[self._stall],
-            discarded_pending_bytes=sum(background.discarded_bytes(run) for run in self.view.runs),
             snapshots=self._snapshots,
-            worker_pid=background.worker_pid,
-            background_error=background.error or background.damage,
-            write_error=None if self.options.read_only else self._refusal,
+            write_error=None if read_only else self._refusal,
         )
 
     # -- closing -----------------------------------------------------------------------------------
@@ -530,19 +531,19 @@ class Database(Readable):
                 background.wake()
                 if is_large and background.error is None:
                     background.wait(lambda: len(self.view.memtables) == 1)
-                self._logs.sync()
+                self.logs.sync()
         finally:
             self._release()
 
     def _release(self) -> None:
-        _open_databases.discard(self)
+        forks.unregister(self)
         self._closing.set()
         self._background.close()
         self.view = ClosedView(f"{self.path}: the database is closed")  # type: ignore[assignment]
         if not self.options.read_only:
             # A session that wrote nothing leaves no trace: its log would be one more to read at every
             # opening.
-            self._logs.close(drop_unused=self._is_noted and len(self._memtable.wals) > 1)
+            self.logs.close(drop_unused=self._is_noted and len(self._memtable.wals) > 1)
         self._release_lock()
 
     def _release_lock(self) -> None:
@@ -582,6 +583,7 @@ class Database(Readable):
             f"{self.path}: the database was opened before a fork and belongs to the parent; open it here"
         )
         self._lock = threading.Lock()
+        self._number_lock = threading.Lock()
         self._is_closed = True
         self._refusal = ClosedError(message)
         self.view = ClosedView(message)  # type: ignore[assignment]
@@ -592,32 +594,4 @@ class Database(Readable):
 
 def _visible(settled: Discards, memtables: tuple[Memtable, ...]) -> Discards:
     """Return all ranges that readers pass over: the settled ones, and those the memtables' logs hold."""
-    visible = settled.copy()
-    for memtable in memtables:
-        for start, stop in memtable.discards:
-            visible.add(start, stop)
-    return visible
-
-
-def _sync_loop(database: weakref.ref[Database], closing: threading.Event) -> None:
-    """Body of the syncing thread: does not keep the database alive."""
-    while not closing.wait(_SYNC_INTERVAL_S):
-        this = database()
-        if this is None:
-            return
-        this.tick_sync()
-        del this
-
-
-_number_lock = threading.Lock()
-_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-
-
-def _abandon_all() -> None:
-    global _number_lock
-    _number_lock = threading.Lock()  # some thread of the parent may hold it for ever
-    for database in list(_open_databases):
-        database.abandon()
-
-
-os.register_at_fork(after_in_child=_abandon_all)
+    return settled.with_ranges(chain.from_iterable(memtable.discards for memtable in memtables))

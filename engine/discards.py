@@ -48,6 +48,13 @@ class Discards:
         """Return an independent copy. Cost: O(n)."""
         return Discards(self, self.last_number)
 
+    def with_ranges(self, ranges: Iterable[tuple[bytes, bytes]]) -> Discards:
+        """Return a copy with these ranges added in turn."""
+        discards = self.copy()
+        for start, stop in ranges:
+            discards.add(start, stop)
+        return discards
+
     def add(self, start: bytes, stop: bytes) -> int:
         """Add a range under a new number and return that. Cost: O(log n), and a little for each range it
         swallows."""

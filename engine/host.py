@@ -8,6 +8,7 @@ from lamina.engine.discards import Discards
 from lamina.engine.filesystem import FileSystem
 from lamina.engine.layers import View
 from lamina.engine.levels import Levels
+from lamina.engine.logs import Logs
 from lamina.engine.memtable import Memtable
 from lamina.engine.metrics import Counters
 from lamina.engine.options import Options
@@ -26,6 +27,7 @@ class Host(Protocol):
     salt: int
     next_number: int
     view: View
+    logs: Logs
 
     def open_segment(self, number: int, size_bytes: int | None = None) -> SegmentReader:
         """Open a segment with the database's cache."""
@@ -41,9 +43,3 @@ class Host(Protocol):
 
     def forget_segment(self, segment: SegmentReader) -> None:
         """Free what is cached of a segment that is no longer live."""
-
-    def forget_logs(self, numbers: list[int]) -> None:
-        """Close logs whose entries are in segments now."""
-
-    def prepare_log(self) -> None:
-        """Create the next log ahead of time."""

@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Protocol
 
 from lamina.engine.errors import PoisonedError
 from lamina.engine.filesystem import FileSystem
 from lamina.engine.wal import WalWriter
+
+_SYNC_INTERVAL_S = 1.0
 
 TakeNumber = Callable[[], int]
 
@@ -172,3 +176,24 @@ class Logs:
             wal.close()
             with contextlib.suppress(OSError):
                 self._fs.remove(wal.path)
+
+
+class Syncable(Protocol):
+    """What `sync_every_second` looks after."""
+
+    def tick_sync(self) -> None:
+        """Sync, if there is something to sync. Must not raise."""
+
+
+def sync_every_second(target: weakref.ref[Syncable], closing: threading.Event) -> None:
+    """Start a thread that syncs until `closing` is set. It does not keep its target alive."""
+
+    def loop() -> None:
+        while not closing.wait(_SYNC_INTERVAL_S):
+            this = target()
+            if this is None:
+                return
+            this.tick_sync()
+            del this
+
+    threading.Thread(target=loop, name="lamina-sync", daemon=True).start()

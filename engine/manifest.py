@@ -49,7 +49,8 @@ class RunRecord(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """The decoded manifest. `salt` is what the salts of all files are made of. Shape: `levels[n]` newest run first; upper levels are newer."""
+    """The decoded manifest. `salt` is what the salts of all files are made of. Shape: `levels[n]` newest run
+    first; upper levels are newer."""
 
     counted: bool
     salt: int

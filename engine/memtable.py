@@ -276,7 +276,8 @@ class Memtable:
         if not based:
             return keys, list(map(inserted.__getitem__, keys)), bytes((INSERT,)) * len(keys)
         if not inserted and None not in based.values():
-            return keys, list(map(based.__getitem__, keys)), bytes((REPLACE,)) * len(keys)  # type: ignore[arg-type]
+            live = list(map(based.__getitem__, keys))
+            return keys, live, bytes((REPLACE,)) * len(keys)  # type: ignore[return-value]
         dead = REMOVE if self.counted else DELETE
         values: list[bytes] = []
         kinds = bytearray()

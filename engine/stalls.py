@@ -7,7 +7,10 @@ together go at the rate at which memtables are being flushed.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+from lamina.engine.background import Background
+from lamina.engine.errors import EngineError
 from lamina.engine.layers import View
 from lamina.engine.metrics import Counters
 
@@ -60,9 +63,22 @@ class Pacer:
             self._debt_bytes = 0
             began_s = time.monotonic()
             time.sleep(min(pause_s, _PAUSE_MAX_S))
-            self.stalled(began_s)
+            self._stalled(began_s)
 
-    def stalled(self, began_s: float) -> None:
+    def wait_for_room(self, background: Background, has_room: Callable[[], bool]) -> None:
+        """Wait until there is room. Errors: OSError or EngineError with the cause if the background cannot
+        work."""
+        began_s = time.monotonic()
+        while not has_room():
+            if background.wait(has_room, 1.0) or background.error is None:
+                continue
+            error, message = background.error, "memtables are full and cannot be flushed"
+            if isinstance(error, OSError):
+                raise OSError(error.errno, f"{message}: {error.strerror}", error.filename)
+            raise EngineError(f"{message}: {error}") from error
+        self._stalled(began_s)
+
+    def _stalled(self, began_s: float) -> None:
         """Account for a stall that began at `began_s` (monotonic) and ends now."""
         elapsed_s = time.monotonic() - began_s
         counters = self._counters

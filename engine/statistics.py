@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lamina.engine.background import Background
 from lamina.engine.cache import Cache
 from lamina.engine.layers import View
 from lamina.engine.logs import Logs
@@ -13,17 +14,16 @@ def build_stats(
     counters: Counters,
     logs: Logs | None,
     cache: Cache,
+    background: Background,
     *,
     wal_lost_bytes: int,
     stall_state: str,
-    discarded_pending_bytes: int,
     snapshots: int,
-    worker_pid: int | None,
-    background_error: Exception | None,
     write_error: Exception | None,
 ) -> Stats:
     """Put together what the parts of a database know. `logs` is None for a read-only database."""
     c = counters
+    trouble = background.error or background.trouble.damage
     levels = tuple(
         LevelStats(
             runs=len(runs),
@@ -72,10 +72,10 @@ def build_stats(
         stall_longest_s=c.stall_longest_s,
         stall_state=stall_state,
         discarded_ranges=len(view.discards),
-        discarded_pending_bytes=discarded_pending_bytes,
+        discarded_pending_bytes=sum(background.discarded_bytes(run) for run in view.runs),
         snapshots=snapshots,
-        worker_pid=worker_pid,
+        worker_pid=background.worker_pid,
         worker_deaths=c.worker_deaths,
-        background_error=None if background_error is None else str(background_error),
+        background_error=None if trouble is None else str(trouble),
         write_error=None if write_error is None else str(write_error),
     )

@@ -34,13 +34,13 @@ ENGINE_LAYERS: tuple[tuple[str, str], ...] = (
     # A package stands for its __init__; its modules are listed one by one.
     ("foundations", "errors checksum filenames filesystem findings options metrics columns"),
     ("entries", "entry batch discards"),
-    ("storage", "wal memtable cache segment segment.format segment.block segment.filter"),
+    ("storage", "wal logs memtable cache segment segment.format segment.block segment.filter"),
     ("segments", "segment.writer segment.reader segment.check"),
     ("structure", "run levels rows layers manifest version invariants"),
     ("upkeep", "compaction compaction.picker compaction.merge compaction.layout compaction.job"),
-    ("opening", "recovery opening obsolete resolution host"),
-    ("processes", "workers worker background"),
-    ("database", "logs stalls statistics reading snapshot checkpoint check database"),
+    ("opening", "recovery opening obsolete resolution host planning"),
+    ("processes", "workers worker trouble background"),
+    ("database", "forks stalls statistics reading snapshot checkpoint check database"),
     ("door", "__init__ __main__"),
 )
 

@@ -131,7 +131,8 @@ class SegmentReader:
         size_bytes: int | None = None,
         database_salt: int | None = None,
     ) -> None:
-        """Open segment `number`. `size_bytes` and `database_salt` are what the manifest says, if there is one.
+        """Open segment `number`. `size_bytes` and `database_salt` are what the manifest says, if there is
+        one.
 
         Errors: CorruptionError, FormatVersionError, OSError. Cost: two or three reads.
         """

@@ -235,7 +235,7 @@ def test_a_flush_that_fails_is_tried_again(kind: str) -> None:
     )
     db, fs, disk = opened(background="thread")
     state = {b"%d" % i: bytes(20) for i in range(8)}
-    wait_until(lambda: db._logs._spare is not None, "the next log is prepared")
+    wait_until(lambda: db.logs._spare is not None, "the next log is prepared")
     fs.plan = fails
     for key, value in state.items():
         db.put(key, value)
