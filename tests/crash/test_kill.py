@@ -7,6 +7,7 @@ listens to them any more.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -91,6 +92,14 @@ def is_alive(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
+def is_dead(pid: int) -> bool:
+    return not is_alive(pid)
+
+
+def has_deaths(db: engine.Database, deaths: int) -> bool:
+    return db.stats().worker_deaths == deaths
+
+
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
@@ -132,7 +141,7 @@ def kill_in_a_loop(path: str, sync: str, random: Random, rounds: int) -> None:
             lines = [line, *child.kill()]
         acknowledged, worker = map(int, next(line for line in reversed(lines) if len(line) == 2))
         if worker:
-            wait_until(lambda pid=worker: not is_alive(pid), "the worker dies with its parent")  # type: ignore[misc]
+            wait_until(functools.partial(is_dead, worker), "the worker dies with its parent")
         with engine.open(path, sync=sync, background=random.choice(("process", "inline")), **options()) as db:
             last = assert_whole(db, acknowledged)
 
@@ -174,7 +183,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
         for deaths in range(1, 6):
             pid = worker_of(db)
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda n=deaths: db.stats().worker_deaths == n, "its death is counted")  # type: ignore[misc]
+            wait_until(functools.partial(has_deaths, db, deaths), "its death is counted")
             load(db, 0.1, state)
             db.flush()
             assert worker_of(db) != pid

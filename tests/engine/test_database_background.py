@@ -30,8 +30,8 @@ from harness.fault_filesystem import (
     pause,
 )
 from harness.memory_filesystem import MemoryFileSystem
-from lamina.engine.background import Background
 from lamina.engine.errors import ClosedError
+from lamina.engine.trouble import Trouble
 
 PATIENCE_S = 30.0
 
@@ -469,7 +469,7 @@ def test_a_merge_may_find_that_its_input_was_discarded_while_it_waited(
 ) -> None:
     """That was taken for a failure of the disk, and given to the next writer that had to wait."""
     failures: list[Exception] = []
-    monkeypatch.setattr(Background, "_failed", lambda self, error, runs: failures.append(error))
+    monkeypatch.setattr(Trouble, "failed", lambda self, error, runs: failures.append(error))
     flush_gate, open_gate = threading.Event(), threading.Event()
     fs = FaultFileSystem(MemoryFileSystem())
     db = open_db(fs=fs, background="thread", memtable_size_bytes=1 << 20, segment_size_bytes=1 << 20)
