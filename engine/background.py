@@ -366,10 +366,8 @@ class Background:
             is_last=is_last,
             size_min_bytes=self._options.segment_size_bytes // 2,
         )
-        for piece in moved:
-            levels = levels.apply(plan.runs, piece.start, piece.stop, output_run, plan.level, [piece])
         if moved and (len(runs) > 1 or not stays):
-            self._publish(levels)
+            self._publish(levels.move_slices(moved, output_run, plan.level))
             self._counters.moved_segments += len(moved)
         job = merge_job(
             self._db,

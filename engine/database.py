@@ -77,7 +77,7 @@ class Database(Readable):
         self._refusal: Exception | None = None
         self._file_lock: FileLock | None = None
         self._snapshots = 0
-        self._stall = stalls.NONE
+        self._stall = 0.0
         self._pacer = stalls.Pacer(self.counters)
         self._wal_lost_bytes = 0
         self._cache = Cache(options.memory - options.memtable_budget_bytes)
@@ -325,7 +325,7 @@ class Database(Readable):
         """Set stall state and cache size for the layers there are now. The caller holds `_lock`."""
         options = self.options
         if options.background != "inline":
-            self._stall = stalls.stall_state(
+            self._stall = stalls.stall_severity(
                 self.view,
                 budget_bytes=self._budget_bytes,
                 # Where damage keeps runs from being merged, waiting for that would be waiting for ever.
@@ -344,8 +344,8 @@ class Database(Readable):
 
         Errors: OSError or EngineError with the cause if the background cannot work.
         """
-        if self._stall == stalls.SLOWED:
-            self._pacer.slow_down(size_bytes + ENTRY_OVERHEAD_BYTES)
+        if self._stall < stalls.STOPPED:
+            self._pacer.slow_down(size_bytes + ENTRY_OVERHEAD_BYTES, self._stall)
             return
         self._background.wake()
         self._pacer.wait_for_room(
@@ -502,7 +502,7 @@ class Database(Readable):
             self._cache,
             self._background,
             wal_lost_bytes=self._wal_lost_bytes,
-            stall_state=stalls.NAMES[self._stall],
+            stall_state=stalls.describe_stall(self._stall),
             snapshots=self._snapshots,
             write_error=None if read_only else self._refusal,
         )

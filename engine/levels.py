@@ -9,7 +9,7 @@ overlap, the order of the ages of their segments is the order of the runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from lamina.engine.run import Run, Slice
 
@@ -66,15 +66,34 @@ class Levels:
         meanwhile. Input runs left without a slice vanish. Cost: reads at the two bounds of each input.
         """
         cut = set(inputs)
+
+        def left(run: Run) -> Run:
+            if run.number not in cut:
+                return run
+            return Run(run.number, [part for piece in run.slices for part in piece.without(start, stop)])
+
+        return self._with_output(left, output, level, slices)
+
+    def move_slices(self, moved: list[Slice], output: int, level: int) -> Levels:
+        """Return the levels with whole slices moved from their runs into run `output`, which is placed as by
+        `apply`. Cost: O(n), without a read."""
+        gone = set(moved)
+
+        def left(run: Run) -> Run:
+            slices = [piece for piece in run.slices if piece not in gone]
+            return run if len(slices) == len(run.slices) else Run(run.number, slices)
+
+        return self._with_output(left, output, level, moved)
+
+    def _with_output(
+        self, left: Callable[[Run], Run], output: int, level: int, slices: list[Slice]
+    ) -> Levels:
         is_placed = False
         changed: list[list[Run]] = []
         for runs in self.levels:
             row: list[Run] = []
             for run in runs:
-                kept = run
-                if run.number in cut:
-                    pieces = [p for piece in run.slices for p in piece.without(start, stop)]
-                    kept = Run(run.number, pieces)
+                kept = left(run)
                 if run.number == output:
                     kept = Run(output, sorted([*kept.slices, *slices], key=lambda piece: piece.start))
                     is_placed = True

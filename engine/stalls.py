@@ -1,7 +1,8 @@
 """Write stalls: slow writers down, then stop them, while flushes and merges fall behind.
 
 Slowing comes first, so that a burst costs every put a little instead of one put seconds. Slowed writers
-together go at the rate at which memtables are being flushed.
+together go at the rate at which memtables are being flushed, and the more slowly the further things are
+behind.
 """
 
 from __future__ import annotations
@@ -14,32 +15,41 @@ from lamina.engine.errors import EngineError
 from lamina.engine.layers import View
 from lamina.engine.metrics import Counters
 
-NONE, SLOWED, STOPPED = 0, 1, 2
-NAMES = ("none", "slowed", "stopped")
-
 # In multiples of the memtable budget that wait to be flushed ...
-_SLOW_SEALED = 2
-_STOP_SEALED = 3
+_SLOW_SEALED = 1.5
+_STOP_SEALED = 3.0
 # ... and in runs of level 0 beyond what a level holds.
-_SLOW_RUNS = 6
-_STOP_RUNS = 12
+_SLOW_RUNS = 4
+_STOP_RUNS = 16
+
+STOPPED = 1.0
+"""The severity at which writers are stopped."""
+_SEVERITY_MIN = 0.05
+_SLOWEST_SHARE = 0.05
+"""Writers that are almost stopped go at this part of the rate at which memtables are flushed."""
 
 _PAUSE_MIN_S = 0.001
 """Sleeping for less costs more than it delays: shorter pauses are saved up."""
 _PAUSE_MAX_S = 0.05
 
 
-def stall_state(view: View, *, budget_bytes: int, runs_max: int) -> int:
-    """Return NONE, SLOWED or STOPPED for the layers there are. `runs_max`: what level 0 may hold without
-    being late."""
-    sealed_bytes = sum(memtable.size_bytes for memtable in view.memtables[1:])
+def stall_severity(view: View, *, budget_bytes: int, runs_max: int) -> float:
+    """Return how far flushes and merges have fallen behind: 0 if they have not, STOPPED or more at the end.
+
+    `runs_max`: what level 0 may hold without being late.
+    """
+    sealed = sum(memtable.size_bytes for memtable in view.memtables[1:]) / budget_bytes
     levels = view.levels.levels
     spare_runs = (len(levels[0]) if levels else 0) - runs_max
-    if sealed_bytes >= _STOP_SEALED * budget_bytes or spare_runs >= _STOP_RUNS:
-        return STOPPED
-    if sealed_bytes >= _SLOW_SEALED * budget_bytes or spare_runs >= _SLOW_RUNS:
-        return SLOWED
-    return NONE
+    by_flushes = (sealed - _SLOW_SEALED) / (_STOP_SEALED - _SLOW_SEALED)
+    by_merges = (spare_runs - _SLOW_RUNS) / (_STOP_RUNS - _SLOW_RUNS)
+    severity = max(by_flushes, by_merges)
+    return 0.0 if severity < 0 else max(severity, _SEVERITY_MIN)
+
+
+def describe_stall(severity: float) -> str:
+    """Return "none", "slowed" or "stopped"."""
+    return "none" if not severity else "slowed" if severity < STOPPED else "stopped"
 
 
 class Pacer:
@@ -55,10 +65,11 @@ class Pacer:
         rate = size_bytes / max(elapsed_s, 0.001)
         self.rate_bytes_per_s = max(0.5 * self.rate_bytes_per_s + 0.5 * rate, 1e6)
 
-    def slow_down(self, size_bytes: int) -> None:
+    def slow_down(self, size_bytes: int, severity: float) -> None:
         """Sleep for what a write of `size_bytes` owes."""
         self._debt_bytes += size_bytes
-        pause_s = self._debt_bytes / self.rate_bytes_per_s
+        rate_bytes_per_s = self.rate_bytes_per_s * max((1.0 - severity) ** 2, _SLOWEST_SHARE)
+        pause_s = self._debt_bytes / rate_bytes_per_s
         if pause_s >= _PAUSE_MIN_S:
             self._debt_bytes = 0
             began_s = time.monotonic()

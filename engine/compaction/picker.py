@@ -5,8 +5,8 @@ flush, a run of level n has up to about F x T^n bytes:
 
 * a level above the bottom that holds T runs is merged into one run of the next level; into the bottom run
   itself where that is the next level;
-* if the T runs are small for their level, the result stays there, so that many tiny flushes do not reach the
-  bottom;
+* if the T runs are small for their level, the newest ones of like size are merged and stay there, so that
+  many tiny flushes do not reach the bottom;
 * the bottom run moves a level down when it outgrows its own, which makes room for a tier between.
 
 A run moves down without being rewritten where it is alone. Runs that a task is working on are busy and never
@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 LEVELS_MAX = 12
+_ALIKE_RATIO = 2
 
 
 class RunShape(NamedTuple):
@@ -65,15 +66,18 @@ def _merge_level(
 ) -> Plan | None:
     inputs = _free_tail(levels[level])
     if len(inputs) < 2 or len(inputs) < min(level_runs_max, len(levels[level])):
-        return None
+        return _merge_while_waiting(levels[level], level, level_runs_max)
     size_bytes = sum(run.size_bytes for run in inputs)
-    if level < bottom and size_bytes <= level_capacity_bytes(level, flush_size_bytes, level_runs_max) // 2:
-        return Plan(tuple(run.number for run in inputs), level, "small runs")
+    if (
+        level < bottom
+        and size_bytes <= level_capacity_bytes(level, flush_size_bytes, level_runs_max) * level_runs_max // 2
+    ):
+        return Plan(tuple(run.number for run in _newest_alike(inputs)), level, "small runs")
     target = level if level == bottom and level > 0 else level + 1
     if target == bottom and level < bottom:
         below = levels[bottom]
         if any(run.busy for run in below):
-            return None
+            return _merge_while_waiting(levels[level], level, level_runs_max)
         inputs = inputs + below
         size_bytes += sum(run.size_bytes for run in below)
     if target >= bottom:
@@ -84,6 +88,38 @@ def _merge_level(
         ):
             target += 1
     return Plan(tuple(run.number for run in inputs), target, f"level {level} is full")
+
+
+def _merge_while_waiting(runs: list[RunShape], level: int, level_runs_max: int) -> Plan | None:
+    """Return a merge within a level whose runs cannot go down yet, because older ones are being merged.
+
+    A merge into a large bottom run takes as long as tens of flushes: without this, their runs would pile up
+    until writers are stopped.
+    """
+    free: list[RunShape] = []
+    for run in runs:
+        if run.busy:
+            break
+        free.append(run)
+    if len(free) < level_runs_max:
+        return None
+    return Plan(tuple(run.number for run in _newest_alike(free)), level, "older runs are being merged")
+
+
+def _newest_alike(runs: list[RunShape]) -> list[RunShape]:
+    """Return the newest runs, two or more, up to the first that is much larger than those before it together.
+
+    Merging small runs with a large one again and again would write the large one again and again; among their
+    like, each entry is written once for each doubling.
+    """
+    group = runs[:2]
+    size_bytes = sum(run.size_bytes for run in group)
+    for run in runs[2:]:
+        if run.size_bytes > _ALIKE_RATIO * size_bytes:
+            break
+        group.append(run)
+        size_bytes += run.size_bytes
+    return group
 
 
 def _free_tail(runs: list[RunShape]) -> list[RunShape]:
