@@ -20,6 +20,7 @@ from lamina.engine.memtable import ABSENT, Memtable
 from lamina.engine.rows import Rows
 from lamina.engine.run import Chunks, Run
 from lamina.engine.segment.filter import hash_key
+from lamina.engine.segment.reader import PART_WEIGHT
 
 _SELECT_MEMTABLE_ENTRIES = 64
 
@@ -77,9 +78,9 @@ class View:
         return key in self.rows.values or self._get_from_runs(key) is not None
 
     def _get_from_runs(self, key: bytes) -> bytes | None:
-        # One flat loop over the runs down to the filters: a call for each run, segment, part and filter costs
-        # twice as much (benchmarks/embedded.py, "get missing").
-        h = hash_key(key)
+        # One flat loop over the runs down to the blocks: a call for each run, segment, part and filter costs
+        # twice as much (benchmarks/embedded.py, "get hot" and "get missing").
+        h = 0
         for run in self.runs:
             i = bisect_right(run.part_floors, key) - 1
             if i < 0:
@@ -89,9 +90,21 @@ class View:
                 continue
             part = segment.parts[p]
             if part is None or not part.is_exact:
-                entry = segment.get(key, h)
+                entry = segment.get(key, hash_key(key))
             else:
                 b = bisect_right(part.floors, key) - 1
+                block = part.blocks[b]
+                if block is not None and block.split_keys is not None:
+                    # Searching split keys is cheaper than asking the filter whether to.
+                    keys = block.split_keys
+                    j = bisect_left(keys, key)
+                    if j == len(keys) or keys[j] != key:
+                        continue
+                    block.used = 1
+                    part.used = PART_WEIGHT
+                    kind = block.kinds[j]
+                    return block.value(j) if kind == INSERT or kind == REPLACE else None
+                h = h or hash_key(key)
                 low, high, words = part.probes[b] or segment.probe(part, b)
                 if (low[h & 4095] | high[h >> 12 & 4095]) & ~words[(h >> 32) * len(words) >> 32]:
                     continue
