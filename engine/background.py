@@ -17,7 +17,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from lamina.engine.compaction.job import FlushJob, MergeJob, Step
@@ -80,7 +80,8 @@ class Background:
         self._next_job_id = 1
         self._is_paused = False
         self._is_closing = False
-        self._exclusive = False
+        self._holds_merges = False
+        self._compacting = threading.Lock()
         self.trouble = Trouble()
         self._jobs_lost = 0
         self._is_manifest_in_doubt = False
@@ -160,9 +161,8 @@ class Background:
                 self._worker.set_paused(False)
         self.wake()
 
-    def wait(self, is_done: object, timeout_s: float | None = None) -> bool:
+    def wait(self, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
         """Wait until ``is_done()`` or an error that stops the work; returns whether it is done."""
-        assert callable(is_done)
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while not is_done():
@@ -193,16 +193,11 @@ class Background:
             stop = fmt.upper_bound(stop)
         self._hold_worker(False)
         try:
-            self._wait_idle_for_compaction()
-            try:
+            with self._compacting:
                 lost = -1
                 while lost != self._jobs_lost:
                     lost = self._jobs_lost
                     self._compact_once(start, stop)
-            finally:
-                with self._changed:
-                    self._exclusive = False
-                    self._changed.notify_all()
         finally:
             self._hold_worker(True)
             self.sweep()
@@ -220,29 +215,31 @@ class Background:
             self.obsolete.sweep()
 
     def _compact_once(self, start: bytes, stop: bytes | None) -> None:
-        with self._install_lock:
-            runs = [run for run in self.levels.runs if run.overlapping(start, stop)]
-            if not runs:
-                return
-            level = max(1, max(self.levels.level_of(run.number) for run in runs))
-            plan = Plan(tuple(run.number for run in runs), level, "asked for")
-            is_clean = not has_garbage(runs[0], self.settled)
-            needed = len(runs) > 1 or not is_clean or self.levels.level_of(runs[0].number) == 0
-            job_id = self._begin_merge(plan, start, stop) if needed else None
+        with self._changed:
+            self._holds_merges = True  # those that run may finish, others do not begin
+        job_id = None
+        try:
+            if self.wait(lambda: not self._merges()):
+                with self._install_lock:
+                    job_id = self._begin_compaction(start, stop)
+        finally:
+            with self._changed:
+                self._holds_merges = False
+        self.wake()  # from here on, runs that are flushed meanwhile may be merged among themselves
         if job_id is not None:
             self.wait(lambda: job_id not in self._running)
         self._raise_error()
 
-    def _wait_idle_for_compaction(self) -> None:
-        with self._changed:
-            while self._exclusive:
-                self._changed.wait(1.0)
-            self._exclusive = True
-        # `_exclusive` keeps new merges from beginning; those that run may finish.
-        if not self.wait(lambda: not any(job.plan for job in self._running.values())):
-            with self._changed:
-                self._exclusive = False
-            self._raise_error()
+    def _begin_compaction(self, start: bytes, stop: bytes | None) -> int | None:
+        runs = [run for run in self.levels.runs if run.overlapping(start, stop)]
+        if not runs:
+            return None
+        level = max(1, max(self.levels.level_of(run.number) for run in runs))
+        plan = Plan(tuple(run.number for run in runs), level, "asked for")
+        is_clean = not has_garbage(runs[0], self.settled)
+        if len(runs) == 1 and is_clean and self.levels.level_of(runs[0].number) > 0:
+            return None
+        return self._begin_merge(plan, start, stop)
 
     def _raise_error(self) -> None:
         if self.error is not None:
@@ -296,7 +293,7 @@ class Background:
             if len(memtables) > 1 and not flushing:
                 self._begin_flush(memtables[-1])
                 return True
-            if self._is_paused or self._exclusive or len(self._merges()) >= _MERGES_AT_ONCE_MAX:
+            if self._is_paused or self._holds_merges or len(self._merges()) >= _MERGES_AT_ONCE_MAX:
                 return False
             plan = self._pick()
             if plan is None:

@@ -45,6 +45,8 @@ class Cache:
         self.misses = 0
         self.evictions = 0
         self._ring: deque[Cached] = deque()
+        self._dropped = 0
+        """How many entries of the ring have been dropped."""
         self._lock = threading.Lock()
 
     def insert(self, container: list[Any], slot: int, entry: Cached, size_bytes: int) -> None:
@@ -89,11 +91,13 @@ class Cache:
         """Drop all that lies in the slots of `container`."""
         with self._lock:
             self._drop_all(container)
+            self._purge()
 
     def check(self) -> None:
         """Assert the invariants: what the ring holds is what was counted. For tests."""
         with self._lock:
             held = [entry for entry in self._ring if entry.container is not None]
+            assert len(self._ring) - len(held) == self._dropped
             total = sum(entry.size_bytes for entry in held)
             assert total == self.size_bytes, (total, self.size_bytes)
             for entry in held:
@@ -108,18 +112,31 @@ class Cache:
         while self.size_bytes > self.limit_bytes and ring:
             entry = ring.popleft()
             if entry.container is None:
+                self._dropped -= 1
                 continue
             if entry.used:
                 entry.used -= 1
                 ring.append(entry)
             else:
                 self._drop(entry)
+                self._dropped -= 1  # it is out of the ring already
                 self.evictions += 1
+
+    def _purge(self) -> None:
+        """Take dropped entries out of the ring before they are the greater part of it.
+
+        The hand would take them out as it comes by, but it only moves when the cache is full: what
+        compactions replace would be held until then, and counted nowhere.
+        """
+        if self._dropped * 2 > len(self._ring):
+            self._ring = deque(entry for entry in self._ring if entry.container is not None)
+            self._dropped = 0
 
     def _drop(self, entry: Cached) -> None:
         if entry.container is not None:
             entry.container[entry.slot] = None
-            entry.container = None  # its place in the ring is passed over when the hand comes by
+            entry.container = None
+            self._dropped += 1  # it stays in the ring for now
             self.size_bytes -= entry.size_bytes
             self._drop_all(entry.children())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from random import Random
 
 import pytest
@@ -185,3 +186,25 @@ def test_accounts_stay_right_under_threads() -> None:
     cache.limit_bytes = 0
     cache.trim()
     assert cache.size_bytes == 0
+
+
+def test_what_is_forgotten_is_let_go_although_the_hand_never_moves() -> None:
+    """Compactions replace segments while the cache is far from full: its ring must not hold their parts."""
+    cache = Cache(1 << 30)
+    gone: list[weakref.ref[Cached]] = []
+    for _ in range(50):
+        container: list[Cached | None] = [None] * 20
+        for slot in range(20):
+            entry = Weak()
+            gone.append(weakref.ref(entry))
+            cache.insert(container, slot, entry, 100)
+        del entry
+        cache.forget(container)
+        cache.check()
+    assert sum(reference() is not None for reference in gone) <= 20
+
+
+class Weak(Cached):
+    """An entry that can be referred to weakly."""
+
+    __slots__ = ("__weakref__",)
