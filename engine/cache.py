@@ -2,8 +2,8 @@
 
 A cached object sits in a slot of its container (an index part in its segment's list, a block in its part's
 list), so a hit is one list access and one attribute store, without a lock and without a hash table. Eviction
-is CLOCK, the approximation of LRU that needs no bookkeeping on a hit: `used` is set by readers; the hand
-clears it once before it evicts.
+is CLOCK, the approximation of LRU that needs no bookkeeping on a hit: `used` is counted up by readers; the
+hand clears it once before it evicts.
 
 Threads: hits need no lock (the interpreter makes each list access atomic; a reader keeps its own reference,
 so an object evicted under it stays whole). Insertion and eviction hold the cache's lock.
@@ -13,20 +13,26 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 
 class Cached:
     """Base of what the cache holds: knows its slot and its size."""
 
-    __slots__ = ("container", "size_bytes", "slot", "used")
+    __slots__ = ("chances", "container", "size_bytes", "slot", "used")
+
+    weight = 1
+    """How often the hand passes by after a use."""
 
     def __init__(self) -> None:
         self.container: list[Any] | None = None
         self.slot = 0
         self.size_bytes = 0
         self.used = 0
-        """How many more times the hand passes this by: set on every use, 1 for a block, more for an index."""
+        """Uses since the hand last came by; readers count here, without a lock."""
+        self.chances = 0
+        """How many more times the hand passes this by."""
 
     def children(self) -> list[Any]:
         """Return the list of slots that become unreachable with this object."""
@@ -42,12 +48,20 @@ class Cache:
         self.rows_bytes = 0
         """What rows.py takes of the limit."""
         self._rows: dict[bytes, bytes] = {}
+        self._rows_used: Callable[[], int] = int
         self.misses = 0
         self.evictions = 0
+        self._hits = 0
         self._ring: deque[Cached] = deque()
         self._dropped = 0
         """How many entries of the ring have been dropped."""
         self._lock = threading.Lock()
+
+    @property
+    def hits(self) -> int:
+        """Uses of cached objects and rows so far; approximate under threads. Cost: O(objects)."""
+        with self._lock:
+            return self._hits + self._rows_used() + sum(entry.used for entry in self._ring)
 
     def insert(self, container: list[Any], slot: int, entry: Cached, size_bytes: int) -> None:
         """Put `entry` into ``container[slot]`` and evict what is too much.
@@ -63,6 +77,7 @@ class Cache:
             entry.container = container
             entry.slot = slot
             entry.size_bytes = size_bytes
+            entry.chances = entry.weight - 1
             container[slot] = entry
             self._ring.append(entry)
             self.size_bytes += size_bytes
@@ -76,9 +91,14 @@ class Cache:
                 self.size_bytes += more_bytes
                 self._evict()
 
-    def hold_rows(self, rows: dict[bytes, bytes]) -> None:
-        """Let these be the rows, in the place of those before, that give way when blocks need room."""
+    def hold_rows(self, rows: dict[bytes, bytes], used: Callable[[], int]) -> None:
+        """Let these be the rows, in the place of those before, that give way when blocks need room.
+
+        `used` tells how often they have been used.
+        """
         with self._lock:
+            self._hits += self._rows_used()
+            self._rows_used = used
             self._rows = rows
             self.rows_bytes = 0
 
@@ -115,7 +135,11 @@ class Cache:
                 self._dropped -= 1
                 continue
             if entry.used:
-                entry.used -= 1
+                self._hits += entry.used
+                entry.used = 0
+                entry.chances = entry.weight
+            if entry.chances:
+                entry.chances -= 1
                 ring.append(entry)
             else:
                 self._drop(entry)
@@ -134,6 +158,8 @@ class Cache:
 
     def _drop(self, entry: Cached) -> None:
         if entry.container is not None:
+            self._hits += entry.used
+            entry.used = 0
             entry.container[entry.slot] = None
             entry.container = None
             self._dropped += 1  # it stays in the ring for now

@@ -20,7 +20,6 @@ from lamina.engine.memtable import ABSENT, Memtable
 from lamina.engine.rows import Rows
 from lamina.engine.run import Chunks, Run
 from lamina.engine.segment.filter import hash_key
-from lamina.engine.segment.reader import PART_WEIGHT
 
 _SELECT_MEMTABLE_ENTRIES = 64
 
@@ -62,11 +61,14 @@ class View:
             found = memtable.based.get(key, ABSENT)
             if found is not ABSENT:
                 return found  # type: ignore[return-value]
-        value = self.rows.values.get(key)
-        if value is None:
-            value = self._get_from_runs(key)
-            if value is not None:
-                self.rows.add(key, value)
+        rows = self.rows
+        value = rows.values.get(key)
+        if value is not None:
+            rows.used += 1
+            return value
+        value = self._get_from_runs(key)
+        if value is not None:
+            rows.add(key, value)
         return value
 
     def exists_below(self, key: bytes) -> bool:
@@ -100,8 +102,8 @@ class View:
                     j = bisect_left(keys, key)
                     if j == len(keys) or keys[j] != key:
                         continue
-                    block.used = 1
-                    part.used = PART_WEIGHT
+                    block.used += 1
+                    part.used += 1
                     kind = block.kinds[j]
                     return block.value(j) if kind == INSERT or kind == REPLACE else None
                 h = h or hash_key(key)

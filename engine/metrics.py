@@ -55,6 +55,7 @@ class Stats:
     wal_lost_bytes: int
     cache_size_bytes: int
     cache_limit_bytes: int
+    cache_hits: int
     cache_misses: int
     cache_evictions: int
     user_bytes: int

@@ -24,12 +24,14 @@ _VALUE_SIZE_MAX = 4096
 class Rows:
     """Found values by key, counted against `cache`."""
 
-    __slots__ = ("_cache", "values")
+    __slots__ = ("_cache", "used", "values")
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self.values: dict[bytes, bytes] = {}
-        cache.hold_rows(self.values)
+        self.used = 0
+        """How often a lookup has ended here; readers count it up."""
+        cache.hold_rows(self.values, lambda: self.used)
 
     def add(self, key: bytes, value: bytes) -> None:
         """Keep what a lookup has found, if there is room."""

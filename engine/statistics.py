@@ -53,6 +53,7 @@ def build_stats(
         wal_lost_bytes=wal_lost_bytes,
         cache_size_bytes=cache.size_bytes,
         cache_limit_bytes=cache.limit_bytes,
+        cache_hits=cache.hits,
         cache_misses=cache.misses,
         cache_evictions=cache.evictions,
         user_bytes=c.user_bytes,

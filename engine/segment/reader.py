@@ -26,12 +26,14 @@ from lamina.engine.segment.filter import Probe, may_contain, unpack_filter
 _TAIL_SIZE_BYTES = 16 * 1024
 _READAHEAD_BLOCKS_MAX = 16
 
-PART_WEIGHT = 8
+_PART_WEIGHT = 8
 """So often is an index part passed by before it is evicted: it serves 256 blocks."""
 
 
 class Part(Cached):
     """An index part: the blocks `0..len(floors)-1` it describes, and those of them that are cached."""
+
+    weight = _PART_WEIGHT
 
     __slots__ = (
         "blocks",
@@ -194,7 +196,8 @@ class SegmentReader:
         if part is None:
             part = self._read_part(number)
             self._cache.insert(self.parts, number, part, part.memory_bytes())
-        part.used = PART_WEIGHT
+        else:
+            part.used += 1
         return part
 
     def _read_part(self, number: int) -> Part:
@@ -213,11 +216,12 @@ class SegmentReader:
         if block is None:
             block = self.decode_block(part, number, self.read_frames(part, number, number + 1)[0])
             self._cache.insert(part.blocks, number, block, block.memory_bytes())
-        elif block.used and block.split_keys is None:
+            return block
+        if block.split_keys is None:
             # Met again: from now on its keys are searched as a list.
             block.keys()
             self._cache.grow(block, block.keys_memory_bytes())
-        block.used = 1
+        block.used += 1
         return block
 
     def read_frames(self, part: Part, start: int, stop: int) -> list[bytes]:
@@ -286,10 +290,10 @@ class SegmentReader:
     def find(self, part: Part, b: int, key: bytes) -> tuple[int, bytes] | None:
         """Return (kind, value) of `key` if it is in block `b` of `part`."""
         block = part.blocks[b]
-        if block is None or not block.used or block.split_keys is None:
-            block = self.block(part, b)
-        block.used = 1
-        part.used = PART_WEIGHT
+        if block is None or block.split_keys is None:
+            return self.block(part, b).find(key)
+        block.used += 1
+        part.used += 1
         return block.find(key)
 
     def _settle(self, part: Part, b: int, key: bytes) -> int:

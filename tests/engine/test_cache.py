@@ -51,7 +51,7 @@ def test_what_was_used_gets_a_second_chance_and_no_third() -> None:
     for slot in (0, 1, 5):
         leaf = slots[slot]
         assert leaf is not None
-        leaf.used = True
+        leaf.used = 1
     more: list[Leaf | None] = [None] * 7
     fill(cache, more)
     assert held(slots) == [0, 1, 5]
@@ -160,13 +160,13 @@ def test_accounts_stay_right_under_threads() -> None:
                 if branch is None:
                     branch = Branch(10)
                     cache.insert(roots, slot, branch, 200)
-                branch.used = True
+                branch.used = 1
                 at = random.randrange(10)
                 leaf = branch.slots[at]
                 if leaf is None:
                     cache.insert(branch.slots, at, Leaf(), random.randrange(1, 300))
                 else:
-                    leaf.used = True
+                    leaf.used = 1
                     if random.random() < 0.1:
                         cache.grow(leaf, 50)
                 if random.random() < 0.01:
