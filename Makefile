@@ -52,10 +52,12 @@ types: $(INSTALLED)
 	$(PYTHON) -m mypy
 
 # Asserts of the engine vanish under -O and nothing may depend on them; -bb refuses to compare bytes with str.
-# pytest warns that asserts outside test modules are skipped: that is the point here.
+# pytest warns that asserts outside test modules are skipped: that is the point here. Hypothesis compares what it
+# has drawn, bytes among it.
 test-optimized: $(INSTALLED)
 	PYTHONOPTIMIZE=1 $(PYTHON) -bb -m pytest -p no:cacheprovider tests/engine \
-		-W 'ignore:assertions not in test modules or plugins will be ignored'
+		-W 'ignore:assertions not in test modules or plugins will be ignored' \
+		-W 'ignore::BytesWarning:hypothesis.internal.cache'
 
 soak: $(INSTALLED)
 	$(PYTHON) -m pytest -m slow --timeout 7200 -n $(JOBS) $(TESTS)
