@@ -1,9 +1,8 @@
 """A demonstration of the engine: ``python -m lamina.engine [DIRECTORY]`` opens a database there and works on
 it.
 
-Reads commands from standard input, one on a line: put KEY VALUE, get KEY, delete KEY, scan [PREFIX], count
-[PREFIX], compact, stats. Without a terminal and without input it stores a few entries, shows them, and says
-what it did.
+An empty database first gets ten thousand entries to look at. Then commands are read from standard input, one
+on a line: put KEY VALUE, get KEY, delete KEY, scan [PREFIX], count [PREFIX], compact, stats, quit.
 """
 
 from __future__ import annotations
@@ -59,14 +58,15 @@ def demonstrate(db: engine.Database) -> None:
     print(
         f"{db.count(prefix=b'demo:01')} keys begin with demo:01; the 5,000th is {db.select(None, None, 4999)}"
     )
-    print(f"commands, one on a line: {_HELP}")
 
 
 def main() -> None:
     """Open the database named on the command line and serve commands from standard input."""
     directory = sys.argv[1] if len(sys.argv) > 1 else "data"
     with engine.open(directory) as db:
-        demonstrate(db)
+        if db.count() == 0:
+            demonstrate(db)
+        print(f"{db.path} holds {db.count()} keys; commands, one on a line: {_HELP}")
         for line in sys.stdin:
             words = line.split(maxsplit=2)
             if words == ["quit"]:

@@ -26,12 +26,13 @@ from lamina.engine.findings import Finding, Findings
 from lamina.engine.invariants import check_deltas, check_levels, check_segments, check_view
 from lamina.engine.layers import View
 from lamina.engine.levels import Levels
-from lamina.engine.manifest import Manifest, SliceRecord, read_manifest
+from lamina.engine.manifest import Manifest, read_manifest
 from lamina.engine.memtable import Memtable
 from lamina.engine.recovery import list_files, replay_logs
-from lamina.engine.run import Run, Slice
+from lamina.engine.run import Run
 from lamina.engine.segment.check import check_segment, open_uncached
 from lamina.engine.segment.reader import SegmentReader
+from lamina.engine.version import slice_from_record
 from lamina.engine.wal import HEADER, Damage, read_wal
 
 if TYPE_CHECKING:
@@ -249,22 +250,13 @@ def _list(path: str, fs: FileSystem, findings: Findings) -> list[str]:
 
 def _restore_levels(manifest: Manifest, readers: dict[int, SegmentReader]) -> Levels:
     """Return the levels without the segments that cannot be opened."""
-
-    def restore(record: SliceRecord) -> Slice:
-        return Slice(
-            readers[record.segment],
-            record.start,
-            record.stop,
-            entries=record.entries,
-            base=record.base,
-            delta=record.delta,
-            size_bytes=record.size_bytes,
-        )
-
     return Levels(
         [
             [
-                Run(run.number, [restore(record) for record in run.slices if record.segment in readers])
+                Run(
+                    run.number,
+                    [slice_from_record(r, readers[r.segment]) for r in run.slices if r.segment in readers],
+                )
                 for run in runs
                 if any(record.segment in readers for record in run.slices) or not run.slices
             ]

@@ -17,6 +17,7 @@ import sys
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 from itertools import chain
 from types import TracebackType
 
@@ -208,7 +209,7 @@ class Database(Readable):
         if is_full:
             self._seal_full()
         if self._is_always:
-            self._sync_active()
+            self._sync(self.logs.sync_active)
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         self.put(key, value)
@@ -274,7 +275,7 @@ class Database(Readable):
         if is_full:
             self._seal_full()
         if self._is_always and sync:
-            self._sync_active()
+            self._sync(self.logs.sync_active)
 
     def _refuse_after_interruption(self) -> None:
         """Stop writing: something (Ctrl-C, no memory) came between a write's way into the log and into the
@@ -356,18 +357,12 @@ class Database(Readable):
         """Make all writes that have returned durable. Errors: PoisonedError if the disk refuses."""
         self._check_open()
         if not self.options.read_only:
-            self._sync_logs()
+            self._sync(self.logs.sync)
 
-    def _sync_active(self) -> None:
+    def _sync(self, sync: Callable[[], None]) -> None:
+        """Call one of the logs' ways to sync; when the disk refuses, so do we from then on."""
         try:
-            self.logs.sync_active()
-        except PoisonedError as error:
-            self._refusal = self._refusal or error
-            raise
-
-    def _sync_logs(self) -> None:
-        try:
-            self.logs.sync()
+            sync()
         except PoisonedError as error:
             self._refusal = self._refusal or error
             raise
@@ -375,7 +370,7 @@ class Database(Readable):
     def tick_sync(self) -> None:
         """Once a second, for ``sync="everysec"``."""
         with contextlib.suppress(PoisonedError):
-            self._sync_logs()
+            self._sync(self.logs.sync)
 
     # -- what the background publishes --------------------------------------------------
 
@@ -432,7 +427,7 @@ class Database(Readable):
                     self._seal()
                 memtables = self.view.memtables if self._refusal is not None else self.view.memtables[1:]
             if not self.options.read_only:
-                self._sync_logs()
+                self._sync(self.logs.sync)
             background = self._background
             logs = [number for memtable in reversed(memtables) for number in memtable.wals]
             manifest = background.manifest(background.levels, background.settled, logs[0] if logs else 0)

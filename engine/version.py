@@ -40,6 +40,19 @@ def levels_to_records(levels: Levels) -> list[list[RunRecord]]:
     ]
 
 
+def slice_from_record(record: SliceRecord, segment: SegmentReader) -> Slice:
+    """Return the slice that the manifest describes, of an open segment."""
+    return Slice(
+        segment,
+        record.start,
+        record.stop,
+        entries=record.entries,
+        base=record.base,
+        delta=record.delta,
+        size_bytes=record.size_bytes,
+    )
+
+
 def levels_from_records(
     records: list[list[RunRecord]], database_salt: int, open_segment: OpenSegment
 ) -> Levels:
@@ -57,15 +70,7 @@ def levels_from_records(
             except FileNotFoundError as error:
                 raise CorruptionError(str(error.filename), 0, "the segment is missing") from None
             readers[record.segment] = reader
-        return Slice(
-            reader,
-            record.start,
-            record.stop,
-            entries=record.entries,
-            base=record.base,
-            delta=record.delta,
-            size_bytes=record.size_bytes,
-        )
+        return slice_from_record(record, reader)
 
     return Levels(
         [[Run(run.number, [restore(record) for record in run.slices]) for run in runs] for runs in records]
