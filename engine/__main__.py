@@ -68,7 +68,7 @@ def main() -> None:
             demonstrate(db)
         print(f"{db.path} holds {db.count()} keys; commands, one on a line: {_HELP}")
         for line in sys.stdin:
-            words = line.split(maxsplit=2)
+            words = line.strip().split(maxsplit=2)
             if words == ["quit"]:
                 break
             if words:
