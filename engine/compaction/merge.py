@@ -2,8 +2,8 @@
 
 Each round takes from every input what is not larger than the smallest of the inputs' last buffered keys, and
 lets C merge it: dict updates from the oldest to the newest settle who wins, `sorted` finds the runs that are
-already there (timsort). Cost: 0.3 µs per entry for four interleaved runs of different keys and 0.45 where they
-overwrite each other, against 0.5 with heapq.merge; 0.14 for disjoint ones (benchmarks/merge.py).
+already there (timsort). Cost: 0.3 µs per entry for four interleaved runs of different keys and 0.45 where
+they overwrite each other, against 0.5 with heapq.merge; 0.14 for disjoint ones (benchmarks/merge.py).
 
 A block whose key range no other input touches is handed on undecoded.
 """
