@@ -121,11 +121,6 @@ class Background:
         return self.trouble.error
 
     @property
-    def is_inline(self) -> bool:
-        """Whether work is done inside the call that causes it."""
-        return self._thread is None
-
-    @property
     def worker_pid(self) -> int | None:
         """The worker's process id, if there is such a process now."""
         return None if self._worker is None else self._worker.pid

@@ -24,7 +24,7 @@ from lamina.engine.filenames import MANIFEST, is_temporary, parse_name, segment_
 from lamina.engine.filesystem import FileSystem, read_file
 from lamina.engine.findings import Finding, Findings
 from lamina.engine.invariants import check_deltas, check_levels, check_segments, check_view
-from lamina.engine.layers import View
+from lamina.engine.layers import View, visible_discards
 from lamina.engine.levels import Levels
 from lamina.engine.manifest import Manifest, read_manifest
 from lamina.engine.memtable import Memtable
@@ -106,7 +106,7 @@ def _freeze(db: Database, findings: Findings) -> _Moment:
         frozen = View(memtables, view.levels, view.discards.copy(), counted=view.counted)
         if view.levels is not background.levels:
             findings.error(db.path, "readers and background have different levels")
-        visible = _visible(background.settled, memtables)
+        visible = visible_discards(background.settled, memtables)
         findings.expect(db.path, "discarded ranges", _bounds(visible), _bounds(frozen.discards))
         named = _named_files(frozen)
         # A log that is being prepared, and what jobs at work and readers of the past still need.
@@ -129,14 +129,6 @@ def _copy(memtable: Memtable) -> Memtable:
     copy.wals = memtable.wals[:]
     copy.size_bytes = memtable.size_bytes
     return copy
-
-
-def _visible(settled: Discards, memtables: Iterable[Memtable]) -> Discards:
-    visible = settled.copy()
-    for memtable in memtables:
-        for start, stop in memtable.discards:
-            visible.add(start, stop)
-    return visible
 
 
 def _bounds(discards: Discards) -> list[Discard]:

@@ -18,7 +18,6 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from itertools import chain
 from types import TracebackType
 
 from lamina.engine import forks, stalls
@@ -31,7 +30,7 @@ from lamina.engine.entry import INSERT, KEY_SIZE_MAX, REPLACE, VALUE_SIZE_MAX
 from lamina.engine.errors import ClosedError, EngineError, PoisonedError, ReadOnlyError
 from lamina.engine.filenames import LOCK
 from lamina.engine.filesystem import FileLock, FileSystem
-from lamina.engine.layers import View
+from lamina.engine.layers import View, visible_discards
 from lamina.engine.levels import Levels
 from lamina.engine.logs import Logs, sync_every_second
 from lamina.engine.memtable import ABSENT, ENTRY_OVERHEAD_BYTES, Memtable
@@ -122,7 +121,9 @@ class Database(Readable):
         settled = Discards(manifest.discards, manifest.discards_last_number)
         self._memtable = memtables[0]
         rows = Rows(self._cache)
-        self.view = View(memtables, levels, _visible(settled, memtables), counted=self.counted, rows=rows)
+        self.view = View(
+            memtables, levels, visible_discards(settled, memtables), counted=self.counted, rows=rows
+        )
         if options.verify_on_open:
             self.verify()
         self._background = Background(self, levels, settled, manifest.wal_first)
@@ -380,7 +381,9 @@ class Database(Readable):
             memtables = tuple(m for m in self.view.memtables if m is not flushed)
             # What the runs answer changes with a flush, and with nothing else.
             rows = self.view.rows if flushed is None else Rows(self._cache)
-            self.view = View(memtables, levels, _visible(settled, memtables), counted=self.counted, rows=rows)
+            self.view = View(
+                memtables, levels, visible_discards(settled, memtables), counted=self.counted, rows=rows
+            )
             self._after_change()
 
     def note_flush(self, size_bytes: int, elapsed_s: float) -> None:
@@ -585,8 +588,3 @@ class Database(Readable):
         self._background.abandon()
         if self._file_lock is not None:
             self._file_lock.abandon()
-
-
-def _visible(settled: Discards, memtables: tuple[Memtable, ...]) -> Discards:
-    """Return all ranges that readers pass over: the settled ones, and those the memtables' logs hold."""
-    return settled.with_ranges(chain.from_iterable(memtable.discards for memtable in memtables))

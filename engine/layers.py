@@ -194,6 +194,11 @@ class View:
         return next(islice(self.scan(low, high), n, None), None)
 
 
+def visible_discards(settled: Discards, memtables: Iterable[Memtable]) -> Discards:
+    """Return all ranges that readers pass over: the settled ones, and those the memtables' logs hold."""
+    return settled.with_ranges(chain.from_iterable(memtable.discards for memtable in memtables))
+
+
 def _weight(layer: Memtable | Run) -> int:
     return len(layer) if isinstance(layer, Memtable) else layer.entries
 

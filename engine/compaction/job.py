@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from lamina.engine.cache import Cache
 from lamina.engine.compaction.layout import AgedRange
-from lamina.engine.compaction.merge import CopiedBlock, Cursor, merge
+from lamina.engine.compaction.merge import (
+    Columns,
+    CopiedBlock,
+    Cursor,
+    merge,
+    without_discarded,
+    without_tombstones,
+)
 from lamina.engine.discards import DiscardedRange, Discards
-from lamina.engine.entry import DELETE, REMOVE
+from lamina.engine.entry import REMOVE
 from lamina.engine.errors import CorruptionError, EngineError
 from lamina.engine.filenames import wal_name
 from lamina.engine.filesystem import FileSystem, read_file
@@ -83,7 +89,6 @@ class Step(NamedTuple):
     start: bytes
     stop: bytes | None
     segments: list[int]
-    read_bytes: int
     written_bytes: int
 
 
@@ -113,25 +118,16 @@ def run_flush(fs: FileSystem, job: FlushJob, memtable: Memtable | None = None) -
     """
     if memtable is None:
         memtable = load_memtable(fs, job.output.directory, job.wals, counted=job.output.counted)
-    keys, values, kinds = memtable.columns()
+    columns = Columns(*memtable.columns())
     discards = Discards(job.discards)
-    for item in reversed(list(discards)):
-        i, j = bisect_left(keys, item.start), bisect_left(keys, item.stop)
-        if i < j:
-            del keys[i:j]
-            del values[i:j]
-            kinds = kinds[:i] + kinds[j:]
-    if job.is_last and not job.output.counted and DELETE in kinds:
-        kept = [i for i, kind in enumerate(kinds) if kind != DELETE]
-        keys, values, kinds = (
-            [keys[i] for i in kept],
-            [values[i] for i in kept],
-            bytes([kinds[i] for i in kept]),
-        )
+    if columns.keys:
+        columns = without_discarded(columns, discards)
+    if job.is_last and not job.output.counted:
+        columns = without_tombstones(columns)
+    keys, values, kinds = columns
     if job.is_last and job.output.counted and REMOVE in kinds:
         raise EngineError("a memtable removes keys although nothing lies below it")
     written: list[int] = []
-    read_bytes = sum(map(len, keys)) + sum(map(len, values))
     builder = _Builder(fs, job.output, b"", None, discards.last_number, None)
     try:
         step = 4096
@@ -144,7 +140,7 @@ def run_flush(fs: FileSystem, job: FlushJob, memtable: Memtable | None = None) -
         raise
     if written:
         fs.sync_directory(job.output.directory)
-    return Step(b"", None, written, read_bytes, builder.written_bytes)
+    return Step(b"", None, written, builder.written_bytes)
 
 
 def load_memtable(fs: FileSystem, directory: str, wals: list[int], *, counted: bool) -> Memtable:
@@ -239,7 +235,6 @@ class _Builder:
         self.next_number = output.first_number
         self.numbers: list[int] = []
         self.written_bytes = 0
-        self._read_bytes = 0
 
     def add(self, keys: list[bytes], values: list[bytes], kinds: bytes) -> Step | None:
         """Append entries; returns a step when that finished a segment."""
@@ -319,7 +314,7 @@ class _Builder:
             segments.append(writer.number)
             self.numbers.append(writer.number)
             self.written_bytes += size_bytes
-        return Step(start, stop, segments, 0, size_bytes)
+        return Step(start, stop, segments, size_bytes)
 
 
 # -- crossing a process boundary ------------------------------------------------------------

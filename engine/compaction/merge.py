@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from lamina.engine.discards import Discards
-from lamina.engine.entry import DELETE, INSERT, INVALID, REMOVE, REPLACE, VANISHED, combine
+from lamina.engine.entry import DELETE, INSERT, INVALID, REPLACE, VANISHED, combine
 from lamina.engine.errors import CorruptionError
 from lamina.engine.run import Slice
 from lamina.engine.segment import format as fmt
@@ -181,16 +181,9 @@ class Cursor:
         self.kinds = b"".join(kinds)[first:last]
         self.at = 0
         if len(self._discards) and self.keys:
-            self._drop_discarded()
+            kept = without_discarded(Columns(self.keys, self.values, self.kinds), self._discards)
+            self.keys, self.values, self.kinds = kept
         self._step()
-
-    def _drop_discarded(self) -> None:
-        keys = self.keys
-        for item in reversed(self._discards.overlapping(keys[0], keys[-1] + b"\0")):
-            i, j = bisect_left(keys, item.start), bisect_left(keys, item.stop)
-            del keys[i:j]
-            del self.values[i:j]
-            self.kinds = self.kinds[:i] + self.kinds[j:]
 
     def is_done(self) -> bool:
         """Whether nothing is buffered and no block is left."""
@@ -341,9 +334,27 @@ def _finish(columns: Columns, *, counted: bool, is_last: bool, path: str) -> Col
             INSERT,
             kinds[at],
         )
-    if DELETE not in kinds and REMOVE not in kinds:
+    return without_tombstones(columns)
+
+
+def without_tombstones(columns: Columns) -> Columns:
+    """Return the entries of an uncounted database that still mean something where nothing lies below."""
+    kinds = columns.kinds
+    if DELETE not in kinds:
         return columns
     kept = [i for i, kind in enumerate(kinds) if kind != DELETE]
     return Columns(
         [columns.keys[i] for i in kept], [columns.values[i] for i in kept], bytes([kinds[i] for i in kept])
     )
+
+
+def without_discarded(columns: Columns, discards: Discards) -> Columns:
+    """Return the entries, of which there is at least one, that lie in no discarded range. The lists are cut
+    in place."""
+    keys, values, kinds = columns
+    for item in reversed(discards.overlapping(keys[0], keys[-1] + b"\0")):
+        i, j = bisect_left(keys, item.start), bisect_left(keys, item.stop)
+        del keys[i:j]
+        del values[i:j]
+        kinds = kinds[:i] + kinds[j:]
+    return Columns(keys, values, kinds)

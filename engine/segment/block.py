@@ -227,16 +227,3 @@ class Block(Cached):
         """Return the sum of the deltas of entries ``start..stop-1``."""
         kinds = self.kinds
         return kinds.count(INSERT, start, stop) - kinds.count(REMOVE, start, stop)
-
-    def select(self, n: int) -> int:
-        """Return the smallest index whose running delta sum (itself included) exceeds `n`; `count` if none
-        does."""
-        total = 0
-        for index, kind in enumerate(self.kinds):
-            if kind == INSERT:
-                total += 1
-                if total > n:
-                    return index
-            elif kind == REMOVE:
-                total -= 1
-        return self.count

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from lamina.engine.cache import Cache, Cached
 from lamina.engine.checksum import file_salt
-from lamina.engine.entry import INSERT, REPLACE
 from lamina.engine.errors import CorruptionError
 from lamina.engine.filenames import segment_name
 from lamina.engine.filesystem import FileSystem, ReadableFile
@@ -428,8 +427,3 @@ class SegmentReader:
                 return
             part = self.part(p)
             b = len(part.floors) - 1
-
-    def live_kind(self, key: bytes, h: int) -> bool | None:
-        """Tell whether the segment has a value (True), a tombstone (False) or nothing (None) for `key`."""
-        found = self.get(key, h)
-        return None if found is None else found[0] == INSERT or found[0] == REPLACE
