@@ -91,6 +91,10 @@ class Batch:
             batch.delete(b"b")
 
     One thread at a time. A batch may be cleared and used again.
+
+    `entries` may be read at any time: a plain dict of what has been gathered, key -> value, or None where the
+    key is to be removed. A program that holds a batch open can look there for its own unwritten writes. For
+    it to be changed there is `put` and `delete`, which check what they are given.
     """
 
     __slots__ = ("_write", "discards", "entries", "existed")
@@ -154,21 +158,43 @@ def encode_batch(
     keys: Sequence[bytes], values: Sequence[bytes], kinds: bytes, discards: Sequence[Discard]
 ) -> bytes:
     """Return the payload of a batch frame. Errors: ValueError if it is too large for one frame."""
+    count = len(keys)
     key_data = b"".join(keys)
+    value_sizes = list(map(len, values))
+    size = BATCH_HEADER.size + 9 * count + len(key_data) + sum(value_sizes)
+    for start, stop in discards:
+        size += _SIZES.size + len(start) + len(stop)
+    if size > BATCH_SIZE_MAX:
+        raise ValueError(f"a batch of {size} bytes is larger than {BATCH_SIZE_MAX}: divide it")
     parts = [
-        BATCH_HEADER.pack(BATCH, len(keys), min(len(key_data), 0xFFFFFFFF), len(discards)),
+        BATCH_HEADER.pack(BATCH, count, len(key_data), len(discards)),
         kinds,
-        pack_column("I", list(map(len, keys))),
-        pack_column("I", list(map(len, values))),
+        pack_column("I", [*map(len, keys), *value_sizes]),
         key_data,
         *values,
     ]
     for start, stop in discards:
         parts += (_SIZES.pack(len(start), len(stop)), start, stop)
-    size = sum(map(len, parts))
-    if size > BATCH_SIZE_MAX:
-        raise ValueError(f"a batch of {size} bytes is larger than {BATCH_SIZE_MAX}: divide it")
     return b"".join(parts)
+
+
+def encode_writes(
+    keys: Sequence[bytes], values: Sequence[bytes], kinds: bytes, discards: Sequence[Discard]
+) -> tuple[bytes, int]:
+    """Return the shortest payload that holds these writes, and the bytes of all keys and values.
+
+    Errors: ValueError if it is too large for one frame.
+    """
+    count = len(keys)
+    if count == 1 and not discards:
+        key = keys[0]
+        payload = ENTRY.pack(kinds[0], len(key)) + key + values[0]
+        return payload, len(payload) - ENTRY.size
+    payload = encode_batch(keys, values, kinds, discards)
+    size_bytes = len(payload) - BATCH_HEADER.size - 9 * count
+    if discards:
+        size_bytes -= sum(_SIZES.size + len(start) + len(stop) for start, stop in discards)
+    return payload, size_bytes
 
 
 class Operations(NamedTuple):

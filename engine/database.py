@@ -1,8 +1,8 @@
 """The database: ties log, memtables, levels and background work together.
 
-Life of a write: one frame into the log, one pass into the active memtable, both under `_lock`; with
-``sync="always"`` then an fdatasync outside the lock, shared by all who wait for one. A memtable that is full
-is sealed with its log: a new pair takes its place in a fresh `View`, and the background is told.
+Life of a write (writing.py): one frame into the log, one pass into the active memtable, both under `_lock`;
+with ``sync="always"`` then an fdatasync outside the lock, shared by all who wait for one. A memtable that is
+full is sealed with its log: a new pair takes its place in a fresh `View`, and the background is told.
 
 Threads: `view` is replaced, never changed, so readers take it without a lock. `_lock` guards the active
 memtable, the logs and the replacement of the view; `_sync_lock` guards syncing. Lock order: background's
@@ -22,27 +22,25 @@ from types import TracebackType
 
 from lamina.engine import forks, stalls
 from lamina.engine.background import Background
-from lamina.engine.batch import ENTRY, Batch, check_discard, check_key, check_value, encode_batch
 from lamina.engine.cache import Cache
 from lamina.engine.checkpoint import write_checkpoint
 from lamina.engine.discards import Discards
-from lamina.engine.entry import INSERT, KEY_SIZE_MAX, REPLACE, VALUE_SIZE_MAX
-from lamina.engine.errors import ClosedError, EngineError, PoisonedError, ReadOnlyError
+from lamina.engine.errors import ClosedError, PoisonedError, ReadOnlyError
 from lamina.engine.filenames import LOCK
 from lamina.engine.filesystem import FileLock, FileSystem
 from lamina.engine.layers import View, visible_discards
 from lamina.engine.levels import Levels
 from lamina.engine.logs import Logs, sync_every_second
-from lamina.engine.memtable import ABSENT, ENTRY_OVERHEAD_BYTES, Memtable
+from lamina.engine.memtable import ENTRY_OVERHEAD_BYTES, Memtable
 from lamina.engine.metrics import Counters, Stats
 from lamina.engine.opening import adopt_files, make_directory, open_files
 from lamina.engine.options import Options
-from lamina.engine.reading import ClosedView, Readable, range_bounds
-from lamina.engine.resolution import entries_size_bytes, join_batches, resolve
+from lamina.engine.reading import ClosedView, range_bounds
 from lamina.engine.rows import Rows
 from lamina.engine.segment.reader import OpenFiles, SegmentReader
 from lamina.engine.snapshot import Snapshot
 from lamina.engine.statistics import build_stats
+from lamina.engine.writing import Writable
 
 _CLOSE_FLUSH_MIN_BYTES = 1024 * 1024
 """A smaller memtable is left in its log when closing: replaying it takes milliseconds, and tiny segments cost
@@ -52,14 +50,8 @@ _LOGS_MAX = 8
 """Logs that one memtable may have gathered, over sessions too short to flush, before it is flushed at the
 next opening."""
 
-_SMALL_SIZE_BYTES = min(KEY_SIZE_MAX, VALUE_SIZE_MAX)
-_HARMLESS = (OSError, EngineError, ValueError)
-"""What may come out of a write before anything of it is in the log, or after the log has been set back."""
 
-_pack_entry = ENTRY.pack
-
-
-class Database(Readable):
+class Database(Writable):
     """An open database. Made by `lamina.engine.open`; any thread may use it; it is a context manager.
 
     A process that forks leaves the database to the parent: in the child every use raises ClosedError.
@@ -74,7 +66,8 @@ class Database(Readable):
         self._number_lock = threading.Lock()
         self._is_closed = False
         self._closing = threading.Event()
-        self._refusal: Exception | None = None
+        self._refusal = None
+        self._staged = None
         self._file_lock: FileLock | None = None
         self._snapshots = 0
         self._stall = 0.0
@@ -153,139 +146,6 @@ class Database(Readable):
             database_salt=self.salt if database_salt is None else database_salt,
         )
 
-    # -- writing -----------------------------------------------------------------------------------
-
-    def put(self, key: bytes, value: bytes, *, existed: bool | None = None) -> None:
-        """Store `value` under `key`.
-
-        `existed`: see `Batch.put`. Cost: 2 µs, plus a look for `key` if the database is counted and `existed`
-        is not given. Errors: TypeError, ValueError, ClosedError, ReadOnlyError, PoisonedError; OSError where
-        the log cannot be written: then nothing has happened, and writing may be tried again.
-        """
-        if type(key) is not bytes or type(value) is not bytes:
-            key, value = check_key(key), check_value(value)
-        key_size = len(key)
-        size_bytes = key_size + len(value)
-        if size_bytes > _SMALL_SIZE_BYTES:
-            check_key(key)
-            check_value(value)
-        if self._stall:
-            self._wait_for_room(size_bytes)
-        with self._lock:
-            if self._refusal is not None:
-                raise self._refusal
-            memtable = self._memtable
-            inserted = memtable.inserted
-            based = memtable.based
-            table: dict[bytes, bytes] | dict[bytes, bytes | None]
-            try:
-                if not self.counted:
-                    self.logs.append(_pack_entry(REPLACE, key_size) + key + value)
-                    if key not in based:
-                        memtable.pending.append(key)
-                    based[key] = value
-                else:
-                    is_change = True
-                    if key in inserted:
-                        table, kind, is_change = inserted, REPLACE, False
-                    elif (found := based.get(key, ABSENT)) is not ABSENT:
-                        table = based
-                        kind, is_change = (INSERT, True) if found is None else (REPLACE, False)
-                    elif self.view.exists_below(key) if existed is None else existed:
-                        table, kind = based, REPLACE
-                    else:
-                        table, kind = inserted, INSERT
-                    self.logs.append(_pack_entry(kind, key_size) + key + value)
-                    if is_change:
-                        memtable.pending.append(key)
-                    table[key] = value
-                self.counters.user_bytes += size_bytes
-                memtable.size_bytes += size_bytes + ENTRY_OVERHEAD_BYTES
-            except _HARMLESS:
-                raise
-            except BaseException:
-                self._refuse_after_interruption()
-                raise
-            is_full = memtable.size_bytes >= self._budget_bytes
-        if is_full:
-            self._seal_full()
-        if self._is_always:
-            self._sync(self.logs.sync_active)
-
-    def __setitem__(self, key: bytes, value: bytes) -> None:
-        self.put(key, value)
-
-    def delete(self, key: bytes, *, existed: bool | None = None) -> None:
-        """Remove `key`; fine if it is not there. Otherwise as `put`."""
-        batch = Batch()
-        batch.delete(key, existed=existed)
-        self.write(batch)
-
-    def __delitem__(self, key: bytes) -> None:
-        self.delete(key)
-
-    def discard(self, start: bytes, stop: bytes) -> None:
-        """Give up the range ``start <= key < stop``: the caller promises never to read or write a key of it
-        again.
-
-        Costs next to nothing whatever the range holds; its space comes back as compaction meets it, without
-        being read, and segments that lie wholly inside it go at once. Scans and counts pass the range over
-        from now on.
-        """
-        batch = Batch()
-        batch.discard(*check_discard(start, stop))
-        self.write(batch)
-
-    def batch(self) -> Batch:
-        """Return a batch that is written when its ``with`` block ends."""
-        return Batch(self.write)
-
-    def write(self, *batches: Batch, sync: bool = True) -> None:
-        """Write batches, all or nothing, as one frame: group commit.
-
-        Later batches win over earlier ones. ``sync=False`` leaves it to a later `sync` to make them durable,
-        whatever the option says. Cost: 1 µs, and 0.5 µs per entry. Errors: as `put`.
-        """
-        entries, existed, discards = join_batches(batches)
-        if not entries and not discards:
-            return
-        if self._stall:
-            self._wait_for_room(entries_size_bytes(entries))
-        with self._lock:
-            if self._refusal is not None:
-                raise self._refusal
-            keys, values, kinds = resolve(entries, existed, self._memtable, self.view)
-            try:
-                if keys or discards:
-                    self.logs.append(encode_batch(keys, values, kinds, discards))
-                    memtable = self._memtable
-                    before = memtable.size_bytes
-                    memtable.apply(keys, values, kinds)
-                    if discards:
-                        memtable.discards += discards
-                        for start, stop in discards:
-                            self.view.discards.add(start, stop)
-                    added = memtable.size_bytes - before
-                    self.counters.user_bytes += added - ENTRY_OVERHEAD_BYTES * len(keys)
-            except _HARMLESS:
-                raise
-            except BaseException:
-                self._refuse_after_interruption()
-                raise
-            is_full = self._memtable.size_bytes >= self._budget_bytes
-        if is_full:
-            self._seal_full()
-        if self._is_always and sync:
-            self._sync(self.logs.sync_active)
-
-    def _refuse_after_interruption(self) -> None:
-        """Stop writing: something (Ctrl-C, no memory) came between a write's way into the log and into the
-        memtable.
-
-        What the log says of later writes would build on a memtable that lacks this one.
-        """
-        self._refusal = PoisonedError(f"{self.path}: a write was interrupted half-way; reopen the database")
-
     # -- sealing and stalls ------------------------------------------------------------------------
 
     def _seal_full(self) -> None:
@@ -294,6 +154,8 @@ class Database(Readable):
         with self._lock:
             if self._memtable.size_bytes < self._budget_bytes or self._refusal is not None:
                 return
+            if self._staged is not None:
+                return  # somebody has staged meanwhile; the write that logs it will see to this
             try:
                 self._seal()
             except OSError:
@@ -397,10 +259,13 @@ class Database(Readable):
     # -- maintenance -------------------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """Return the database as it is now, unaffected by later writes. Errors: OSError if no new log can be
-        begun."""
+        """Return the database as it is now, unaffected by later writes.
+
+        Errors: OSError if no new log can be begun; ValueError while batches are staged.
+        """
         self._check_open()
         with self._lock:
+            self._check_unstaged()
             if self._refusal is None and not self._memtable.is_empty:
                 self._seal()
             view = self.view
@@ -420,12 +285,13 @@ class Database(Readable):
 
         Segments and logs are hard links (copies where the file system is another one), so this takes
         milliseconds and no space at first; the copy is a database of its own and can be opened at once.
-        Errors: OSError, FileExistsError; nothing half-made stays behind.
+        Errors: OSError, FileExistsError, ValueError while batches are staged; nothing half-made stays behind.
         """
         self._check_open()
         target = os.fspath(directory)
         with self._background.frozen():
             with self._lock:
+                self._check_unstaged()
                 if self._refusal is None and not self._memtable.is_empty:
                     self._seal()
                 memtables = self.view.memtables if self._refusal is not None else self.view.memtables[1:]
@@ -438,9 +304,13 @@ class Database(Readable):
         background.wake()
 
     def flush(self, *, wait: bool = True) -> None:
-        """Write the memtables into segments. Errors: OSError, EngineError if that fails."""
+        """Write the memtables into segments.
+
+        Errors: OSError, EngineError if that fails; ValueError while batches are staged.
+        """
         self._check_writable()
         with self._lock:
+            self._check_unstaged()
             if not self._memtable.is_empty:
                 self._seal()
             # The newest of those that are due: others may be sealed while we wait, and are not our business.
@@ -510,6 +380,8 @@ class Database(Readable):
     def close(self) -> None:
         """Flush or sync what is in memory and let go of the files. Closing twice is fine.
 
+        What is staged and not written is taken back.
+
         Errors: PoisonedError, if what was acknowledged could not be made durable; the database is closed all
         the same.
         """
@@ -517,6 +389,7 @@ class Database(Readable):
             if self._is_closed:
                 return
             self._is_closed = True
+            self._rewind(0)
             is_healthy = self._refusal is None
             self._refusal = ClosedError(f"{self.path}: the database is closed")
             is_large = self._memtable.size_bytes >= min(_CLOSE_FLUSH_MIN_BYTES, self._budget_bytes)

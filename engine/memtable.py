@@ -23,12 +23,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import islice
+from itertools import compress, islice, repeat
 
 from sortedcontainers import SortedList
 
 from lamina.engine.batch import ENTRY, Discard, decode_payload
 from lamina.engine.entry import DELETE, INSERT, REMOVE, REPLACE
+
+# Places: where a writer finds the key that it is about to write. They decide on the kind of the entry and on
+# the dict that takes it. Held as a column of bytes, so that all of a batch's are handled by C loops.
+IN_INSERTED = 0
+IN_BASED = 1
+BELOW = 2
+"""Not in this memtable; live in an older layer. In an uncounted database, every key."""
+NOWHERE = 3
+BURIED = 4
+"""In `based`, with a tombstone."""
+REMOVED = 8
+"""Added to the place of a key that is removed."""
 
 ENTRY_OVERHEAD_BYTES = 160
 """Memory of an entry beside key and value: two object headers, a dict slot and allocator rounding
@@ -40,6 +52,26 @@ _CHUNK_MAX = 1024
 
 ABSENT = object()
 """What `based.get` is given to tell a missing key from a tombstone."""
+
+_PENDING_SPARE = 1024
+"""Keys that undone writes may leave noted beyond as many as the memtable holds."""
+
+
+def _mask(*places: int) -> bytes:
+    """Return the table that translates a column of places into one of 0 and 1, for `compress`."""
+    return bytes(place in places for place in range(256))
+
+
+_TO_INSERTED = _mask(IN_INSERTED, NOWHERE)
+_TO_BASED = _mask(IN_BASED, BELOW, BURIED, IN_BASED + REMOVED, BELOW + REMOVED)
+_TAKEN_OUT = IN_INSERTED + REMOVED
+_FROM_INSERTED = _mask(_TAKEN_OUT)
+# Whatever comes, goes, or changes between value and tombstone.
+_UNORDERED = _mask(BELOW, NOWHERE, BURIED, IN_INSERTED + REMOVED, IN_BASED + REMOVED, BELOW + REMOVED)
+
+Before = tuple[list[bytes], list[bytes | None], list[object], int]
+"""What a memtable holds of some keys: the keys, what `inserted` has (or None), what `based` has (or ABSENT),
+and `size_bytes`."""
 
 
 class Memtable:
@@ -130,6 +162,60 @@ class Memtable:
                     inserted[key] = value
                 else:
                     based[key] = value
+
+    def store(self, entries: dict[bytes, bytes | None], places: bytes, size_bytes: int) -> None:
+        """Apply a batch whose keys have been looked up: `apply` for writers.
+
+        `places` go with `entries`; a removed key has the value None; `size_bytes` are those of keys and
+        values. Cost: 0.03 µs per entry if all go into the same dict, else 0.1.
+        """
+        self.size_bytes += size_bytes + ENTRY_OVERHEAD_BYTES * len(places)
+        unordered = places.translate(_UNORDERED)
+        if 1 in unordered:
+            self.pending += compress(entries, unordered)
+        to_based = places.translate(_TO_BASED)
+        if 1 not in to_based and _TAKEN_OUT not in places:
+            self.inserted.update(entries)  # type: ignore[arg-type]
+        elif 0 not in to_based:
+            self.based.update(entries)
+        else:
+            items = entries.items()
+            self.based.update(compress(items, to_based))
+            inserted = self.inserted
+            inserted.update(compress(items, places.translate(_TO_INSERTED)))  # type: ignore[arg-type]
+            if _TAKEN_OUT in places:
+                for key in compress(entries, places.translate(_FROM_INSERTED)):
+                    del inserted[key]
+
+    def before(self, keys: list[bytes]) -> Before:
+        """Return what `restore` needs to undo any writes of these keys. Cost: 0.05 µs per key."""
+        inserted = list(map(self.inserted.get, keys))
+        return keys, inserted, list(map(self.based.get, keys, repeat(ABSENT))), self.size_bytes
+
+    def restore(self, before: Before) -> None:
+        """Undo whatever has been done to some keys since `before`. May be repeated if it was interrupted.
+
+        The caller holds the lock.
+        """
+        keys, of_inserted, of_based, self.size_bytes = before
+        inserted, based = self.inserted, self.based
+        if self._order is None:
+            self.pending.clear()  # the first `order` sorts the dicts and does not look at it
+        else:
+            self.pending += keys
+        for key, value in zip(keys, of_inserted, strict=True):
+            if value is None:
+                inserted.pop(key, None)
+            else:
+                inserted[key] = value
+        for key, found in zip(keys, of_based, strict=True):
+            if found is ABSENT:
+                based.pop(key, None)
+            else:
+                based[key] = found  # type: ignore[assignment]
+        # Writes that are undone again and again must not fill memory with their keys.
+        if len(self.pending) > len(self) + _PENDING_SPARE:
+            self.order()
 
     def replay(self, payloads: Iterable[bytes]) -> None:
         """Apply what a log's frames hold, in order. Errors: ValueError for a payload that makes no sense.

@@ -38,9 +38,9 @@ ENGINE_LAYERS: tuple[tuple[str, str], ...] = (
     ("segments", "segment.writer segment.reader segment.check"),
     ("structure", "run levels rows layers manifest version invariants"),
     ("upkeep", "compaction compaction.picker compaction.merge compaction.layout compaction.job"),
-    ("opening", "recovery opening obsolete resolution host planning"),
+    ("opening", "recovery opening obsolete resolution staging host planning"),
     ("processes", "workers worker trouble background"),
-    ("database", "forks stalls statistics reading snapshot checkpoint check database"),
+    ("database", "forks stalls statistics reading writing snapshot checkpoint check database"),
     ("door", "__init__ __main__"),
 )
 

@@ -51,7 +51,7 @@ def test_what_is_too_large_is_refused_before_anything(open_db: OpenDb, too_large
 def test_limits_hold_for_every_way_of_writing(open_db: OpenDb, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lamina.engine.batch.KEY_SIZE_MAX", 100)
     monkeypatch.setattr("lamina.engine.batch.VALUE_SIZE_MAX", 200)
-    monkeypatch.setattr("lamina.engine.database._SMALL_SIZE_BYTES", 100)
+    monkeypatch.setattr("lamina.engine.writing._SMALL_SIZE_BYTES", 100)
     db = open_db()
     before = db.fs.files()  # type: ignore[attr-defined]
     for call in (

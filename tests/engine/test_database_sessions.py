@@ -77,7 +77,7 @@ def test_an_interrupted_write_refuses_those_that_would_build_on_it(
     with engine.open(tmp_path / "db", counted=True, **OPTIONS) as db:
         db.put(b"a", b"1")
         with monkeypatch.context() as patch:
-            patch.setattr(Memtable, "apply", interrupt)
+            patch.setattr(Memtable, "store", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 db.delete(b"a")
         with pytest.raises(engine.PoisonedError, match="interrupted"):
