@@ -1,0 +1,181 @@
+"""Clients that wait: for an element, for a time, for a sync.
+
+A command that finds nothing to take returns ``wait_for(client, ...)``, which parks the client and is
+`SUSPENDED`. When a key that somebody waits at comes into being, `Databases.ready` names it; `serve_ready`
+then lets those who wait there try again, in the order in which they came, as long as there is something to
+take. What comes later in a waiting client's pipeline stays in `pending`.
+
+Inside a transaction nothing waits: the command answers at once what it would answer after its time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, Final
+
+from lamina.server.errors import CommandError
+from lamina.server.replies import NO_REPLY, NULL_ARRAY, SUSPENDED
+
+if TYPE_CHECKING:
+    from lamina.server.client import Client
+    from lamina.server.keyspace import Keyspace
+    from lamina.server.server import Server
+
+NOTHING: Final = object()
+"""What an attempt returns when there still is nothing to take."""
+
+Attempt = Callable[[bytes], Any]
+"""Tries to serve a waiting client from the key given; returns the reply or `NOTHING`."""
+
+
+class Wait:
+    """What one client waits for. `deadline_ms` 0 is for ever."""
+
+    __slots__ = (
+        "attempt",
+        "client",
+        "deadline_ms",
+        "keys",
+        "keyspace",
+        "timeout_reply",
+    )
+
+    def __init__(
+        self,
+        client: Client,
+        keys: list[bytes],
+        attempt: Attempt,
+        *,
+        deadline_ms: int,
+        timeout_reply: Any,
+    ) -> None:
+        self.client = client
+        self.keyspace: Keyspace = client.keyspace
+        self.keys = keys
+        self.attempt = attempt
+        self.deadline_ms = deadline_ms
+        self.timeout_reply = timeout_reply
+
+
+class Waits:
+    """All waits of a server, with those that end by themselves in the order of their deadlines."""
+
+    __slots__ = ("_deadlines", "_serial", "active")
+
+    def __init__(self) -> None:
+        self.active: set[Wait] = set()
+        self._deadlines: list[tuple[int, int, Wait]] = []
+        self._serial = 0
+
+    def add(self, wait: Wait) -> None:
+        """Take note of a wait."""
+        self.active.add(wait)
+        if wait.deadline_ms:
+            self._serial += 1
+            heappush(self._deadlines, (wait.deadline_ms, self._serial, wait))
+
+    def forget(self, wait: Wait) -> None:
+        """A wait is over."""
+        self.active.discard(wait)
+
+    @property
+    def next_deadline_ms(self) -> int:
+        """When the next wait ends by itself; 0 if none does."""
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][2] not in self.active:
+            heappop(deadlines)
+        return deadlines[0][0] if deadlines else 0
+
+    def overdue(self, now_ms: int) -> list[Wait]:
+        """Return the waits whose time is over, the earliest first."""
+        found: list[Wait] = []
+        while 0 < self.next_deadline_ms <= now_ms:
+            found.append(heappop(self._deadlines)[2])
+        return found
+
+
+def wait_for(
+    client: Client,
+    keys: list[bytes],
+    attempt: Attempt,
+    *,
+    timeout_ms: int,
+    timeout_reply: Any = NULL_ARRAY,
+) -> Any:
+    """Park a client until `attempt` succeeds for one of `keys`, or the time is over (0: never).
+
+    Returns what the command's handler has to return. The caller has found that there is nothing to take now.
+    """
+    server = client.server
+    if server.denies_blocking:
+        return timeout_reply
+    deadline_ms = server.clock.now_ms + timeout_ms if timeout_ms else 0
+    wait = Wait(
+        client, list(dict.fromkeys(keys)), attempt, deadline_ms=deadline_ms, timeout_reply=timeout_reply
+    )
+    client.wait = wait
+    waiting = wait.keyspace.waiting
+    for key in wait.keys:
+        if key not in waiting:
+            waiting[key] = deque()
+        waiting[key].append(wait)
+    server.waits.add(wait)
+    server.schedule_timeout(deadline_ms)
+    return SUSPENDED
+
+
+def stop_waiting(wait: Wait) -> None:
+    """Take a wait off all its keys; its client is free again."""
+    waiting = wait.keyspace.waiting
+    for key in wait.keys:
+        queue = waiting.get(key)
+        if queue is not None:
+            queue.remove(wait)
+            if not queue:
+                del waiting[key]
+    wait.client.wait = None
+    wait.client.server.waits.forget(wait)
+
+
+def end_wait(wait: Wait, reply: Any) -> None:
+    """End a wait with a reply, and let the client's further commands run."""
+    client = wait.client
+    stop_waiting(wait)
+    if reply is not NO_REPLY:
+        client.send(reply)
+    client.server.resume(client)
+
+
+def serve_ready(server: Server) -> None:
+    """Let waiting clients take from the keys that have come into being."""
+    ready = server.databases.ready
+    while ready:
+        batch = list(dict.fromkeys(ready))
+        ready.clear()
+        for keyspace, key in batch:
+            _serve_key(keyspace, key)
+
+
+def _serve_key(keyspace: Keyspace, key: bytes) -> None:
+    queue = keyspace.waiting.get(key)
+    if queue is None:
+        return
+    for wait in list(queue):
+        if wait.client.wait is not wait:
+            continue  # it was served meanwhile
+        if keyspace.find(key) is None:
+            return
+        try:
+            reply = wait.attempt(key)
+        except CommandError as error:
+            reply = error.release()
+        if reply is not NOTHING:
+            end_wait(wait, reply)
+
+
+def time_out(server: Server, now_ms: int) -> None:
+    """End the waits whose time is over."""
+    for wait in server.waits.overdue(now_ms):
+        end_wait(wait, wait.timeout_reply)

@@ -1,0 +1,182 @@
+"""One connection: bytes in, commands run, bytes out.
+
+Flow control: a client that does not read what it is sent is not read from any more once `_WRITE_HIGH_BYTES`
+are waiting in the transport, and a client whose pipeline has produced much output is served on when that has
+left. So one client costs a bounded amount of memory, whatever it does. What is left is what others publish to
+it; for that there are the limits of client-output-buffer-limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+from lamina.server.client import Client
+from lamina.server.dispatch import run_commands
+from lamina.server.errors import MAX_CLIENTS, PROTECTED_MODE, CommandError
+from lamina.server.protocol import RequestReader
+
+if TYPE_CHECKING:
+    from lamina.server.server import Server
+
+_WRITE_HIGH_BYTES = 1 << 20
+_PENDING_COMMANDS_MAX = 1024
+
+
+class Connection(asyncio.Protocol):
+    """Feeds one client."""
+
+    __slots__ = ("_is_paused", "client", "is_writable", "reader", "server", "soft_limit_ms", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.client: Client | None = None
+        self.reader: RequestReader
+        self.soft_limit_ms = 0
+        """Since when the output buffer is above its soft limit; 0: it is not."""
+        self._is_paused = False
+        self.is_writable = True
+        """Whether the client takes what it is sent."""
+
+    # -- asyncio.Protocol --------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take on a client, or turn it away."""
+        self.transport = transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+        server = self.server
+        refusal = self._refusal()
+        if refusal is not None:
+            server.stats.rejected_connections += 1
+            transport.write(refusal.reply)
+            transport.close()
+            return
+        transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
+        server.clock.tick()
+        client = self.client = Client(server, self)
+        client.address, client.local_address, client.is_unix = _addresses(transport)
+        self.reader = RequestReader(
+            server.config.proto_max_bulk_len, is_authenticated=client.is_authenticated
+        )
+        sock = transport.get_extra_info("socket")
+        if sock is not None and not client.is_unix:
+            _set_keepalive(sock, server.config.tcp_keepalive)
+        server.add_client(client)
+
+    def _refusal(self) -> CommandError | None:
+        server = self.server
+        if len(server.clients) >= server.config.maxclients:
+            return MAX_CLIENTS
+        if server.is_protected:
+            peer = self.transport.get_extra_info("peername")
+            if isinstance(peer, tuple) and not (peer[0].startswith("127.") or peer[0] == "::1"):
+                return PROTECTED_MODE
+        return None
+
+    def data_received(self, data: bytes) -> None:
+        """Run what has arrived."""
+        client = self.client
+        if client is None or client.closing:
+            return
+        server = self.server
+        if not server.is_tick_due:
+            # The first of this turn: all of it happens at one time.
+            server.clock.tick()
+            server.schedule_tick()
+        client.last_ms = server.clock.now_ms
+        server.stats.input_bytes += len(data)
+        reader = self.reader
+        commands = reader.feed(data)
+        if client.wait is not None or client.pending:
+            client.pending.extend(commands)
+            if len(client.pending) > _PENDING_COMMANDS_MAX:
+                self._pause()
+        elif commands:
+            run_commands(client, commands)
+        elif reader.buffered_bytes > server.config.client_query_buffer_limit:
+            server.stats.query_limit_disconnections += 1
+            server.close_client(client)
+        if reader.error is not None:
+            self._break_off(client)
+
+    def _break_off(self, client: Client) -> None:
+        """Answer a breach of the protocol and end the connection."""
+        error = self.reader.error
+        assert error is not None
+        if not client.pending:
+            client.send(CommandError(error.message))
+        client.close_after_reply()
+
+    def eof_received(self) -> None:
+        """Close: a client that has sent all it had to say has gone."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the client."""
+        if self.client is not None:
+            self.server.remove_client(self.client)
+
+    def pause_writing(self) -> None:
+        """Stop reading from a client that does not read."""
+        self.is_writable = False
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self.is_writable = True
+        if self.client is not None and self.client.pending:
+            self.server.resume(self.client)
+        else:
+            self._resume()
+
+    # -- for the server ----------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        if not self._is_paused and not self.transport.is_closing():
+            self._is_paused = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._is_paused and self.is_writable and not self.transport.is_closing():
+            self._is_paused = False
+            self.transport.resume_reading()
+
+    def run_pending(self) -> None:
+        """Run the commands that had to wait."""
+        client = self.client
+        if client is None or client.wait is not None or client.closing or not self.is_writable:
+            return
+        pending = client.pending
+        if pending:
+            commands = list(pending)
+            pending.clear()
+            run_commands(client, commands)
+        if not pending:
+            self._resume()
+
+
+def _addresses(transport: asyncio.Transport) -> tuple[str, str, bool]:
+    """Return the client's address and ours as Redis writes them, and whether the socket is a Unix one."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family == socket.AF_UNIX:
+        path = transport.get_extra_info("sockname") or ""
+        return f"{path}:0", f"{path}:0", True
+    peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    return _join(peer), _join(own), False
+
+
+def _join(address: Any) -> str:
+    if not isinstance(address, tuple):
+        return "?:0"
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _set_keepalive(sock: socket.socket, interval_s: int) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if interval_s:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, interval_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(interval_s // 3, 1))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)

@@ -1,0 +1,281 @@
+"""All databases of a server over one engine: which is which, and what happens when a tick ends.
+
+At the commit, dirty records are encoded and all pending writes go to the engine as one frame. If that fails,
+because the disk is full or broken, everything since the last commit is forgotten, caches included, and the
+databases are as they were then.
+
+The caches have one budget. When it is used up, what is cached becomes the cold generation, and the cold one
+is dropped; what is used again moves back. This is LRU without work on a hit.
+
+The server's own state (0:u32 's' name):
+
+    id           u64: ids below it may be in use
+    probe        when it was last tried whether the disk takes writes
+    databases    next free physical number:u32, then (logical:u32 physical:u32) for each that is not at home
+
+A logical database `n` is at home in physical number n + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lamina.engine import Database
+from lamina.server.clock import Clock
+from lamina.server.encoding import PDB_MAX, STATE_PREFIX, U32, U64
+from lamina.server.keyspace import MISSING_KEY_BYTES, EventListener, Keyspace, Observer
+from lamina.server.records import STRING_OVERHEAD_BYTES, Record
+from lamina.server.store import Store
+
+_ID_KEY = STATE_PREFIX + b"id"
+_MAP_KEY = STATE_PREFIX + b"databases"
+_PROBE_KEY = STATE_PREFIX + b"probe"
+
+_IDS_AT_ONCE = 1024
+"""Ids that are reserved with one write."""
+
+_FIRST_FRESH_PDB = 1 << 20
+"""Physical numbers below are homes of logical databases."""
+
+_LARGE_RECORD_BYTES = 1024
+
+_SWAPPED = (
+    "cache",
+    "cold",
+    "element_prefix",
+    "expiry_prefix",
+    "field_expiry_prefix",
+    "next_due_ms",
+    "next_field_due_ms",
+    "pdb",
+    "record_prefix",
+)
+"""What two keyspaces exchange when their numbers are exchanged."""
+
+
+class Databases:
+    """The logical databases of a server."""
+
+    def __init__(
+        self, db: Database, *, count: int = 16, clock: Clock | None = None, cache_bytes: int = 64 << 20
+    ) -> None:
+        self.clock = Clock() if clock is None else clock
+        self.store = Store(db)
+        self.cache_bytes = cache_bytes
+        """What decoded records and held elements may take."""
+        self.weight = 0
+        """About what the caches' young generation takes."""
+        self.is_writable = True
+        """False while the disk takes no writes: expired keys then stay where they are."""
+        self.expired_keys = 0
+        self.expired_fields = 0
+        self.changes = 0
+        """Keys changed since the server started."""
+        self.ready: list[tuple[Keyspace, bytes]] = []
+        """Keys that have come into being while somebody waited for them."""
+        self.on_change: Observer = lambda keyspace, key: None
+        self.on_event: EventListener = lambda keyspace, kind, name, key: None
+        self._next_id = 0
+        self._id_limit = 0
+        self._next_pdb = _FIRST_FRESH_PDB
+        self.keyspaces = [Keyspace(self, index, index + 1) for index in range(count)]
+        self._read_state()
+
+    def _read_state(self) -> None:
+        raw = self.store.get(_ID_KEY)
+        self._next_id = self._id_limit = 1 if raw is None else U64.unpack(raw)[0]
+        numbers = self._read_map()
+        for keyspace in self.keyspaces:
+            keyspace.bind(numbers.get(keyspace.index, keyspace.index + 1))
+
+    def _read_map(self) -> dict[int, int]:
+        raw = self.store.get(_MAP_KEY)
+        if raw is None:
+            self._next_pdb = _FIRST_FRESH_PDB
+            return {}
+        self._next_pdb, *numbers = [number for (number,) in U32.iter_unpack(raw)]
+        return dict(zip(numbers[::2], numbers[1::2], strict=True))
+
+    def _write_map(self) -> None:
+        # Databases beyond the configured number keep their places.
+        numbers = self._read_map_without_next()
+        numbers.update((keyspace.index, keyspace.pdb) for keyspace in self.keyspaces)
+        away = [(index, pdb) for index, pdb in sorted(numbers.items()) if pdb != index + 1]
+        flat = [self._next_pdb, *(number for pair in away for number in pair)]
+        self.store.put(_MAP_KEY, b"".join(map(U32.pack, flat)), None)
+
+    def _read_map_without_next(self) -> dict[int, int]:
+        kept = self._next_pdb
+        numbers = self._read_map()
+        self._next_pdb = kept
+        return numbers
+
+    def take_id(self) -> int:
+        """Return an id for a new collection; it was never given before and never will be again."""
+        taken = self._next_id
+        if taken >= self._id_limit:
+            self._id_limit = taken + _IDS_AT_ONCE
+            self.store.put(_ID_KEY, U64.pack(self._id_limit), None)
+        self._next_id = taken + 1
+        return taken
+
+    # -- the tick ----------------------------------------------------------------------------------
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is anything to commit."""
+        return self.store.has_changes or any(keyspace.dirty for keyspace in self.keyspaces)
+
+    def gather(self) -> None:
+        """Encode dirty records into the store's batch, to be staged or committed next. Cost: 0.3 µs per
+        record."""
+        entries, hints = self.store.entries, self.store.existed
+        for keyspace in self.keyspaces:
+            dirty = keyspace.dirty
+            if not dirty:
+                continue
+            cache, prefix = keyspace.cache, keyspace.record_prefix
+            weight = 0
+            for key, existed in dirty.items():
+                value = cache[key]
+                engine_key = prefix + key
+                if value.__class__ is bytes:
+                    raw = b"\0" + value  # type: ignore[operator]  # PLAIN_STRING
+                    if not existed:  # the rest was counted when it was found missing
+                        weight += len(raw) + STRING_OVERHEAD_BYTES - MISSING_KEY_BYTES
+                    elif len(raw) > _LARGE_RECORD_BYTES:
+                        weight += len(raw)
+                elif value is None:
+                    if existed:
+                        entries[engine_key] = None
+                        hints[engine_key] = True
+                    continue
+                else:
+                    raw = value.encode()  # type: ignore[union-attr]
+                    weight += self._weigh(value, existed)  # type: ignore[arg-type]
+                entries[engine_key] = raw
+                hints[engine_key] = existed
+            self.changes += len(dirty)
+            self.weight += weight
+            dirty.clear()
+
+    def _weigh(self, record: Record, existed: bool) -> int:
+        """Return what a changed record adds to the caches' weight; one that has outgrown them lets go."""
+        held_bytes = record.held_bytes()
+        if held_bytes > self.cache_bytes >> 2:
+            record.let_go()
+            return 0
+        grown = held_bytes - record.weighed_bytes
+        record.weighed_bytes = held_bytes
+        return max(grown, 0)
+
+    def stage_records(self) -> None:
+        """Show all pending writes to range reads over keys."""
+        self.gather()
+        self.store.stage()
+
+    def commit(self) -> None:
+        """Write all that has changed as one frame of the log.
+
+        Errors: OSError and EngineError; then the databases are as they were after the last commit.
+        """
+        try:
+            self.gather()
+            store = self.store
+            if store.entries or store.is_staged or store.batch.discards:
+                store.commit()
+        except BaseException:
+            self.rollback()
+            raise
+        if self.weight > self.cache_bytes >> 1:
+            self.age_caches()
+
+    def rollback(self) -> None:
+        """Forget everything since the last commit."""
+        self.store.rollback()
+        self.ready.clear()
+        self.drop_caches()
+        self._read_state()
+
+    def age_caches(self) -> None:
+        """Make what is cached the cold generation. Nothing may be dirty."""
+        for keyspace in self.keyspaces:
+            assert not keyspace.dirty
+            keyspace.cold = keyspace.cache
+            keyspace.cache = {}
+        self.weight = 0
+
+    def drop_caches(self) -> None:
+        """Forget everything cached, changes included."""
+        for keyspace in self.keyspaces:
+            keyspace.cache = {}
+            keyspace.cold = {}
+            keyspace.dirty.clear()
+            keyspace.next_due_ms = keyspace.next_field_due_ms = 0
+        self.weight = 0
+
+    def probe(self) -> None:
+        """Write something, to see whether that can be done. Errors: OSError, EngineError."""
+        self.store.put(_PROBE_KEY, U64.pack(self.clock.now_ms), None)
+        self.store.commit()
+
+    def attach(self, db: Database) -> None:
+        """Go on over another engine: the same database, reopened. Nothing may be pending."""
+        self.store = Store(db)
+        for keyspace in self.keyspaces:
+            keyspace.store = self.store
+        self.ready.clear()
+        self.drop_caches()
+        self._read_state()
+
+    # -- whole databases ---------------------------------------------------------------------------
+
+    def flush(self, keyspace: Keyspace) -> None:
+        """Remove all keys of a database. Cost: O(1) at any size, and O(pending writes)."""
+        if not keyspace.count_keys():
+            return
+        self._touch_watched(keyspace)
+        old = U32.pack(keyspace.pdb)
+        if self._next_pdb >= PDB_MAX:
+            raise OverflowError("physical database numbers are used up: export and import the data")
+        keyspace.bind(self._next_pdb)
+        self._next_pdb += 1
+        self._write_map()
+        self.store.discard(old, U32.pack(int.from_bytes(old, "big") + 1))
+        self._empty(keyspace)
+
+    def _touch_watched(self, keyspace: Keyspace, replacement: Keyspace | None = None) -> None:
+        """Tell those who watch keys of a database that is emptied or exchanged."""
+        for key in list(keyspace.watched):
+            is_there = keyspace.find(key) is not None
+            if is_there or (replacement is not None and replacement.find(key) is not None):
+                self.on_change(keyspace, key)
+
+    def _empty(self, keyspace: Keyspace) -> None:
+        keyspace.cache = {}
+        keyspace.cold = {}
+        keyspace.dirty.clear()
+
+    def swap(self, one: Keyspace, other: Keyspace) -> None:
+        """Exchange the contents of two databases. Cost: O(1), and O(watched and waited-for keys)."""
+        if one is other:
+            return
+        self.stage_records()
+        self._touch_watched(one, other)
+        self._touch_watched(other, one)
+        for name in _SWAPPED:
+            mine, theirs = getattr(one, name), getattr(other, name)
+            setattr(one, name, theirs)
+            setattr(other, name, mine)
+        self._write_map()
+        for keyspace in (one, other):
+            for key in keyspace.waiting:
+                if keyspace.find(key) is not None:
+                    self.ready.append((keyspace, key))
+
+    def each_with_keys(self) -> Iterator[tuple[Keyspace, int]]:
+        """Yield the databases that hold keys, with their number."""
+        for keyspace in self.keyspaces:
+            count = keyspace.count_keys()
+            if count:
+                yield keyspace, count

@@ -1,0 +1,45 @@
+"""The sizes at which a collection changes its encoding, as far as OBJECT ENCODING shows it.
+
+Lamina stores a collection in one way at any size; but clients read its encoding and tune these limits, so
+each collection has the encoding that Redis would have chosen (records.py: `Collection.form`). That is asked
+at every write, so the limits lie here as plain integers, where data types find them without a server at hand:
+
+    from lamina.server.limits import LIMITS
+    if size > LIMITS.hash_listpack_entries: ...
+
+There is one set for the process. The server copies its configuration here when it starts and at CONFIG SET.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+class Limits:
+    """Entries: elements of a collection. Values: bytes of one element. Defaults are Redis's."""
+
+    __slots__ = (
+        "hash_listpack_entries",
+        "hash_listpack_value",
+        "list_max_listpack_size",
+        "set_intset_entries",
+        "set_listpack_entries",
+        "set_listpack_value",
+        "zset_listpack_entries",
+        "zset_listpack_value",
+    )
+
+    def __init__(self) -> None:
+        self.hash_listpack_entries = 512
+        self.hash_listpack_value = 64
+        self.list_max_listpack_size = -2
+        """Positive: elements of a node. Negative, -1 to -5: 4, 8, 16, 32 or 64 KiB of a node."""
+        self.set_intset_entries = 512
+        self.set_listpack_entries = 128
+        self.set_listpack_value = 64
+        self.zset_listpack_entries = 128
+        self.zset_listpack_value = 64
+
+
+LIMITS: Final = Limits()
+"""The limits in force."""

@@ -1,0 +1,234 @@
+"""Replies: what commands return, and how it goes over the wire in RESP2 and RESP3.
+
+Most replies are plain values; the classes here say what those cannot:
+
+    value                       RESP2                            RESP3
+    bytes                       $ bulk string                    the same
+    int                         : integer                        the same
+    None                        $-1 null bulk                    _ null
+    list, tuple                 * array                          the same
+    dict                        * flat array of pairs            % map
+    set, frozenset              * array                          ~ set
+    float                       $ bulk string                    , double
+    bool                        : 1 or 0                         # boolean
+    CommandError                - error                          the same
+    Simple(b"OK")               + simple string                  the same
+    NULL_ARRAY                  *-1 null array                   _ null
+    Verbatim(b"txt", text)      $ bulk string                    = verbatim string
+    BigNumber(n)                $ bulk string                    ( big number
+    Scored([(member, score)])   * flat array                     * array of [member, double] pairs
+    Pairs([(a, b), ...])        * flat array                     % map (keeps order and repetitions)
+    Push([...])                 * array                          > push
+    SUSPENDED, NO_REPLY         nothing                          nothing
+
+Handlers return these; only the connection turns them into bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any, Final
+
+from lamina.server.errors import CommandError
+from lamina.server.numbers import format_score
+
+
+class Simple:
+    """A simple string, encoded once: these are constants."""
+
+    __slots__ = ("text", "wire")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.wire = b"+%b\r\n" % text
+
+    def __repr__(self) -> str:
+        return f"Simple({self.text!r})"
+
+
+class Verbatim:
+    """Text for people, with its three-letter format."""
+
+    __slots__ = ("format", "text")
+
+    def __init__(self, format: bytes, text: bytes) -> None:  # noqa: A002  # the protocol's own word
+        self.format = format
+        self.text = text
+
+
+class BigNumber:
+    """An integer of any size."""
+
+    __slots__ = ("digits",)
+
+    def __init__(self, digits: bytes) -> None:
+        self.digits = digits
+
+
+class Scored:
+    """Members with their scores: flat in RESP2, nested in RESP3."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: list[tuple[bytes, float]]) -> None:
+        self.items = items
+
+
+class Pairs:
+    """A map whose order or repetitions matter."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: Iterable[tuple[Any, Any]]) -> None:
+        self.items = list(items)
+
+
+class Push:
+    """A message out of band. In RESP2 it is an array like any other."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+
+class _Token:
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+OK: Final = Simple(b"OK")
+QUEUED: Final = Simple(b"QUEUED")
+PONG: Final = Simple(b"PONG")
+NULL_ARRAY: Final = _Token("NULL_ARRAY")
+NO_REPLY: Final = _Token("NO_REPLY")
+"""The command has sent what it had to send, or has nothing to say."""
+SUSPENDED: Final = _Token("SUSPENDED")
+"""The client waits; its reply comes when what it waits for does."""
+
+_HEADS_MAX = 2048
+_HEADS = [b"$%d" % size for size in range(_HEADS_MAX)]
+_INTEGERS_MAX = 2048
+_INTEGERS = [b":%d\r\n" % n for n in range(_INTEGERS_MAX)]
+_MANY = 8
+
+
+def encode(reply: Any, resp: int) -> bytes:
+    """Return a reply as it goes over the wire. `resp` is 2 or 3."""
+    kind = reply.__class__
+    if kind is bytes:
+        return b"$%d\r\n%b\r\n" % (len(reply), reply)
+    if kind is int:
+        return _INTEGERS[reply] if 0 <= reply < _INTEGERS_MAX else b":%d\r\n" % reply
+    return _ENCODERS[kind](reply, resp)
+
+
+def _encode_array(items: list[Any] | tuple[Any, ...], resp: int) -> bytes:
+    head = b"*%d\r\n" % len(items)
+    if len(items) >= _MANY and set(map(type, items)) == {bytes}:
+        return head + _encode_bulks(items)
+    return head + b"".join([encode(item, resp) for item in items])
+
+
+def _encode_bulks(items: Iterable[bytes]) -> bytes:
+    """Return many bulk strings side by side, by loops of C: 40-80 ns for each instead of 200."""
+    items = items if isinstance(items, list) else list(items)
+    sizes = list(map(len, items))
+    smallest, largest = min(sizes), max(sizes)
+    if smallest == largest:
+        between = b"\r\n$%d\r\n" % smallest
+        return b"%b%b\r\n" % (between[2:], between.join(items))
+    if largest < _HEADS_MAX:
+        heads = map(_HEADS.__getitem__, sizes)
+        return b"\r\n".join(chain.from_iterable(zip(heads, items))) + b"\r\n"
+    return b"".join([b"$%d\r\n%b\r\n" % (len(item), item) for item in items])
+
+
+def _encode_dict(items: dict[Any, Any], resp: int) -> bytes:
+    if resp == 2:
+        return _encode_array(list(chain.from_iterable(items.items())), resp)
+    flat = chain.from_iterable(items.items())
+    return b"%%%d\r\n" % len(items) + b"".join([encode(item, resp) for item in flat])
+
+
+def _encode_pairs(pairs: Pairs, resp: int) -> bytes:
+    head = b"*%d\r\n" % (2 * len(pairs.items)) if resp == 2 else b"%%%d\r\n" % len(pairs.items)
+    return head + b"".join([encode(item, resp) for item in chain.from_iterable(pairs.items)])
+
+
+def _encode_set(items: set[Any] | frozenset[Any], resp: int) -> bytes:
+    if resp == 2:
+        return _encode_array(list(items), resp)
+    return b"~%d\r\n" % len(items) + b"".join([encode(item, resp) for item in items])
+
+
+def _encode_float(value: float, resp: int) -> bytes:
+    text = format_score(value)
+    return b"$%d\r\n%b\r\n" % (len(text), text) if resp == 2 else b",%b\r\n" % text
+
+
+def _encode_scored(scored: Scored, resp: int) -> bytes:
+    items = scored.items
+    if resp == 2:
+        return _encode_array([part for member, score in items for part in (member, format_score(score))], 2)
+    parts = [
+        b"*2\r\n$%d\r\n%b\r\n,%b\r\n" % (len(member), member, format_score(score)) for member, score in items
+    ]
+    return b"*%d\r\n" % len(items) + b"".join(parts)
+
+
+def _encode_push(push: Push, resp: int) -> bytes:
+    head = b"*%d\r\n" if resp == 2 else b">%d\r\n"
+    return head % len(push.items) + b"".join([encode(item, resp) for item in push.items])
+
+
+def _encode_verbatim(reply: Verbatim, resp: int) -> bytes:
+    text = reply.text
+    if resp == 2:
+        return b"$%d\r\n%b\r\n" % (len(text), text)
+    return b"=%d\r\n%b:%b\r\n" % (len(text) + 4, reply.format, text)
+
+
+def _encode_big_number(reply: BigNumber, resp: int) -> bytes:
+    digits = reply.digits
+    return b"$%d\r\n%b\r\n" % (len(digits), digits) if resp == 2 else b"(%b\r\n" % digits
+
+
+def _encode_bool(value: bool, resp: int) -> bytes:
+    if resp == 2:
+        return b":1\r\n" if value else b":0\r\n"
+    return b"#t\r\n" if value else b"#f\r\n"
+
+
+def _encode_token(token: _Token, resp: int) -> bytes:
+    if token is NULL_ARRAY:
+        return b"*-1\r\n" if resp == 2 else b"_\r\n"
+    return b""
+
+
+_ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
+    bytes: lambda reply, _: b"$%d\r\n%b\r\n" % (len(reply), reply),
+    int: lambda reply, _: b":%d\r\n" % reply,
+    type(None): lambda _, resp: b"$-1\r\n" if resp == 2 else b"_\r\n",
+    Simple: lambda reply, _: reply.wire,  # type: ignore[no-any-return]
+    list: _encode_array,
+    tuple: _encode_array,
+    dict: _encode_dict,
+    set: _encode_set,
+    frozenset: _encode_set,
+    float: _encode_float,
+    bool: _encode_bool,
+    CommandError: lambda reply, _: reply.reply,  # type: ignore[no-any-return]
+    Verbatim: _encode_verbatim,
+    BigNumber: _encode_big_number,
+    Scored: _encode_scored,
+    Pairs: _encode_pairs,
+    Push: _encode_push,
+    _Token: _encode_token,
+}

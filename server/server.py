@@ -1,0 +1,455 @@
+"""The server: clients, databases, and the tick that ties them together.
+
+All that arrives in one turn of the event loop is run at once and its replies are kept. At the end of the turn
+one commit writes one frame of the log for all clients, and only then are replies sent, one write per client.
+So nothing is acknowledged that a kill -9 can lose, and the cost of a commit is shared. With
+``appendfsync always`` the replies of a turn that wrote wait for an fdatasync in a thread, while other clients
+are served on.
+
+If the commit fails, all of the turn is undone and everybody who had a part in it is told: also those who only
+read, for what they read may not be so.
+
+One thread, but for the syncing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import lamina.engine as engine
+from lamina.engine import EngineError, PoisonedError
+from lamina.server.blocking import Waits, stop_waiting, time_out
+from lamina.server.client import PAUSED, SERVER_WIDE, WRITES_REFUSED, Client
+from lamina.server.clock import Clock
+from lamina.server.cron import Cron
+from lamina.server.cursors import Cursors
+from lamina.server.databases import Databases
+from lamina.server.errors import CommandError, write_failed
+from lamina.server.keyspace import Keyspace
+from lamina.server.pubsub import PubSub
+from lamina.server.registry import COMMANDS, Command
+from lamina.server.slowlog import SlowLog
+from lamina.server.stats import Stats
+from lamina.server.syncing import Syncer
+
+if TYPE_CHECKING:
+    from lamina.server.config import Config
+    from lamina.server.connection import Connection
+
+log = logging.getLogger(__name__)
+
+_CACHE_SHARE = 4
+"""The part of `memory` that decoded records may take is one of so many; the engine has the rest."""
+
+
+class Server:
+    """A server over one database directory. `listening.py` gives it sockets and a loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        engine_options: dict[str, Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.clock = Clock() if clock is None else clock
+        self.started_ms = self.clock.now_ms
+        self.run_id = os.urandom(20).hex()
+        self._engine_options = engine_options or {}
+        self.databases = Databases(
+            self._open_engine(),
+            count=config.databases,
+            clock=self.clock,
+            cache_bytes=config.memory // _CACHE_SHARE,
+        )
+        self.databases.on_change = self._on_change
+        self.pubsub = PubSub()
+        self.databases.on_event = self.pubsub.publish_event
+        self.stats = Stats()
+        self.slowlog = SlowLog()
+        self.cursors = Cursors()
+        self.slow_ns = 0
+        self.clients: dict[int, Client] = {}
+        self.gate = 0
+        """Gates that are closed for all clients."""
+        self.waits = Waits()
+        self.flushing: list[Client] = []
+        """Clients that take part in this turn."""
+        self.is_tick_due = False
+        self.denies_blocking = False
+        """Whether a transaction or script runs, in which nothing waits."""
+        self.paused_until_ms = 0
+        self.is_pause_for_writes = False
+        self.write_error: str | None = None
+        """Why the disk takes no writes; None when it does."""
+        self.engine_error: str | None = None
+        """The last error the engine reported when reading."""
+        self.last_save_s = int(time.time())
+        self.on_shutdown: Callable[[], None] = lambda: None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.syncer = Syncer(self)
+        self.cron = Cron(self)
+        self._resuming: list[Client] = []
+        self._last_client_id = 0
+        self._timeout: asyncio.TimerHandle | None = None
+        self._timeout_ms = 0
+        self.apply_config()
+
+    def apply_config(self) -> None:
+        """Take over what the configuration says of hot paths."""
+        threshold_us = self.config.slowlog_log_slower_than
+        self.slow_ns = threshold_us * 1000 if threshold_us >= 0 else 1 << 62
+
+    # -- the engine --------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """The database directory."""
+        return os.path.join(self.config.dir, self.config.dbdirname)
+
+    def _open_engine(self) -> engine.Database:
+        config = self.config
+        options: dict[str, Any] = {
+            "sync": "everysec" if config.appendfsync == "always" else config.appendfsync,
+            "memory": max(config.memory - config.memory // _CACHE_SHARE, 64 * 1024),
+            "memtable_size_bytes": config.memtable_size or None,
+        }
+        return engine.open(self.path, **options | self._engine_options)
+
+    def reopen(self) -> None:
+        """Close the database and open it again: DEBUG RELOAD, and recovery from a failed fsync."""
+        if self.write_error is None:
+            self.databases.commit()
+        try:
+            self.databases.store.db.close()
+        except PoisonedError as error:
+            log.error("closing the database: %s", error)
+        self.databases.attach(self._open_engine())
+
+    # -- the tick ----------------------------------------------------------------------------------
+
+    def schedule_tick(self) -> None:
+        """See to it that the turn that is under way is ended."""
+        if not self.is_tick_due:
+            self.is_tick_due = True
+            if self.loop is not None:
+                self.loop.call_soon(self.end_tick)
+
+    def note_output(self, client: Client) -> None:
+        """A client takes part in this turn."""
+        self.flushing.append(client)
+        if not self.is_tick_due:
+            self.schedule_tick()
+
+    def end_tick(self) -> None:
+        """Commit what the turn has changed, then send its replies."""
+        self.is_tick_due = False
+        databases = self.databases
+        has_written = databases.has_changes
+        if has_written:
+            try:
+                databases.commit()
+            except (OSError, EngineError, ValueError) as error:
+                self.refuse_writes(error)
+                self.fail_tick(self.misconfigured())
+        flushing = self.flushing
+        self.flushing = []
+        if has_written and self.config.appendfsync == "always" and self.write_error is None:
+            self.syncer.hold(flushing)
+        output_bytes = 0
+        for client in flushing:
+            out = client.out
+            if out:
+                wire = out[0] if len(out) == 1 else b"".join(out)
+                out.clear()
+                client.out_bytes = 0
+                if client.pushes:
+                    client.pushes.clear()
+                connection = client.connection
+                if client.held_sync:
+                    client.held.append(wire)
+                elif connection is not None:
+                    output_bytes += len(wire)
+                    connection.transport.write(wire)
+                    if not connection.is_writable:
+                        self._check_output_limit(client, connection)
+            if client.closing and not client.held_sync:
+                self.close_client(client)
+        self.stats.output_bytes += output_bytes
+
+    def commit_now(self) -> None:
+        """Commit in the middle of a turn: for commands that hand the data to others, as SAVE does.
+
+        Errors: CommandError, after the turn has been undone.
+        """
+        try:
+            self.databases.commit()
+        except (OSError, EngineError, ValueError) as error:
+            self.refuse_writes(error)
+            self.fail_tick(self.misconfigured())
+            raise self.misconfigured() from None
+
+    def fail_tick(self, reply: CommandError) -> None:
+        """Undo the turn so far, and let this be the answer to every command in it."""
+        self.databases.rollback()
+        wire = reply.reply
+        for client in self.flushing:
+            pushes = client.pushes
+            client.out[:] = [old if i in pushes else wire for i, old in enumerate(client.out)]
+
+    def refuse_writes(self, error: Exception) -> None:
+        """Let no command write until `try_writing` has found that the disk takes it again."""
+        log.error("the database takes no writes: %s", error)
+        self.write_error = str(error)
+        self.databases.is_writable = False
+        self.close_gate(WRITES_REFUSED)
+
+    def try_writing(self) -> None:
+        """See whether the disk takes writes again."""
+        db = self.databases.store.db
+        try:
+            if db.stats().write_error is not None:
+                self.reopen()  # nothing else helps after a failed fsync
+            self.databases.probe()
+        except (OSError, EngineError) as error:
+            self.write_error = str(error)
+            return
+        log.warning("the database takes writes again")
+        self.write_error = None
+        self.databases.is_writable = True
+        self.open_gate(WRITES_REFUSED)
+
+    def misconfigured(self) -> CommandError:
+        """Return the error for a write that the disk refuses."""
+        return write_failed((self.write_error or "").encode(errors="replace"))
+
+    # -- clients -----------------------------------------------------------------------------------
+
+    @property
+    def needs_password(self) -> bool:
+        """Whether clients have to authenticate."""
+        return bool(self.config.requirepass)
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether only local clients are let in."""
+        return bool(self.config.protected_mode) and not self.needs_password
+
+    def take_client_id(self) -> int:
+        """Return the id of a new client."""
+        self._last_client_id += 1
+        return self._last_client_id
+
+    def add_client(self, client: Client) -> None:
+        """Take on a client."""
+        self.clients[client.id] = client
+        self.stats.connections += 1
+
+    def remove_client(self, client: Client) -> None:
+        """Forget a client whose connection has ended."""
+        self.clients.pop(client.id, None)
+        if client.wait is not None:
+            stop_waiting(client.wait)
+        client.pending.clear()
+        client.closing = True
+        client.connection = None
+        self.unwatch(client)
+        self.pubsub.unsubscribe_all(client)
+
+    def close_client(self, client: Client) -> None:
+        """End a client's connection once what was written to it has left."""
+        connection = client.connection
+        client.closing = True
+        if connection is not None:
+            connection.transport.close()
+
+    def kill_client(self, client: Client) -> None:
+        """End a client's connection at once."""
+        connection = client.connection
+        self.remove_client(client)
+        if connection is not None:
+            connection.transport.abort()
+
+    def _check_output_limit(self, client: Client, connection: Connection) -> None:
+        """End the connection of a client that has too much waiting for it."""
+        name = "pubsub" if client.subscriptions or client.is_monitor else "normal"
+        hard, soft, soft_s = self.config.client_output_buffer_limit[name]
+        waiting_bytes = connection.transport.get_write_buffer_size()
+        if not soft or waiting_bytes < soft:
+            connection.soft_limit_ms = 0
+        elif not connection.soft_limit_ms:
+            connection.soft_limit_ms = self.clock.now_ms
+        is_over_soft = (
+            connection.soft_limit_ms and self.clock.now_ms - connection.soft_limit_ms > soft_s * 1000
+        )
+        if (hard and waiting_bytes > hard) or is_over_soft:
+            log.warning("client %s closed: %d bytes wait for it", client.address, waiting_bytes)
+            self.stats.output_limit_disconnections += 1
+            self.kill_client(client)
+
+    def resume(self, client: Client) -> None:
+        """Let a client's waiting commands run, in a turn of their own."""
+        if not self._resuming and self.loop is not None:
+            self.loop.call_soon(self.run_resumed)
+        self._resuming.append(client)
+
+    def run_resumed(self) -> None:
+        """Run what has waited."""
+        resuming, self._resuming = self._resuming, []
+        self.clock.tick()
+        for client in resuming:
+            if client.connection is not None:
+                client.connection.run_pending()
+        self.schedule_tick()
+
+    def close_gate(self, gate: int) -> None:
+        """Look closer at every client's commands from now on."""
+        self.gate |= gate
+        for client in self.clients.values():
+            client.gate |= gate
+
+    def open_gate(self, gate: int) -> None:
+        """The reason of `close_gate` is gone."""
+        assert gate & SERVER_WIDE
+        self.gate &= ~gate
+        for client in self.clients.values():
+            client.gate &= ~gate
+
+    # -- pauses and timeouts -----------------------------------------------------------------------
+
+    def pause(self, until_ms: int, *, writes_only: bool) -> None:
+        """Let commands wait, all or those that may write. A longer or stricter pause is not weakened."""
+        if self.gate & PAUSED:
+            until_ms = max(until_ms, self.paused_until_ms)
+            writes_only = writes_only and self.is_pause_for_writes
+        self.paused_until_ms = until_ms
+        self.is_pause_for_writes = writes_only
+        self.close_gate(PAUSED)
+        self.schedule_timeout(until_ms)
+
+    def unpause(self) -> None:
+        """End the pause."""
+        self.open_gate(PAUSED)
+        for client in list(self.clients.values()):
+            if client.pending and client.wait is None:
+                self.resume(client)
+
+    def is_paused_for(self, client: Client, command: Command, argv: list[bytes]) -> bool:
+        """Tell whether a command has to wait for the end of the pause."""
+        if not self.is_pause_for_writes:
+            return True
+        if "may_replicate" in command.flags or command.is_write:
+            return True
+        is_exec = command.wire_name == b"exec" and client.queue is not None
+        return is_exec and any(queued.is_write for queued, _ in client.queue or ())
+
+    def schedule_timeout(self, deadline_ms: int) -> None:
+        """Wake up at a time, to end waits or a pause. 0 is never."""
+        if not deadline_ms or self.loop is None:
+            return
+        if self._timeout is not None:
+            if self._timeout_ms <= deadline_ms:
+                return
+            self._timeout.cancel()
+        self._timeout_ms = deadline_ms
+        delay_s = max(deadline_ms - time.time_ns() // 1_000_000, 0) / 1000
+        self._timeout = self.loop.call_later(delay_s, self._on_timeout)
+
+    def _on_timeout(self) -> None:
+        self._timeout = None
+        self.clock.tick()
+        now_ms = self.clock.now_ms
+        time_out(self, now_ms)
+        if self.gate & PAUSED:
+            if self.paused_until_ms <= now_ms:
+                self.unpause()
+            else:
+                self.schedule_timeout(self.paused_until_ms)
+        self.schedule_timeout(self.waits.next_deadline_ms)
+
+    # -- observers ---------------------------------------------------------------------------------
+
+    def _on_change(self, keyspace: Keyspace, key: bytes) -> None:
+        """A key has changed: transactions that watch it will not happen."""
+        for client in keyspace.watched.get(key, ()):
+            client.dirty_transaction = True
+
+    def watch(self, client: Client, key: bytes) -> None:
+        """Let a client's next EXEC fail if `key` changes before it."""
+        keyspace = client.keyspace
+        if (keyspace, key) in client.watched:
+            return
+        keyspace.find(key)  # one that has expired already is gone now, not later
+        client.watched.append((keyspace, key))
+        keyspace.watched.setdefault(key, []).append(client)
+        keyspace.is_observed = True
+
+    def is_watch_broken(self, keyspace: Keyspace, key: bytes) -> bool:
+        """Tell whether a watched key has expired without anybody having noticed."""
+        value = keyspace.cache.get(key)
+        return value is not None and keyspace.is_expired(value)
+
+    def unwatch(self, client: Client) -> None:
+        """Forget what a client watches."""
+        for keyspace, key in client.watched:
+            watchers = keyspace.watched[key]
+            watchers.remove(client)
+            if not watchers:
+                del keyspace.watched[key]
+                keyspace.is_observed = bool(keyspace.watched) or self.is_tracking
+        client.watched.clear()
+        client.dirty_transaction = False
+
+    @property
+    def is_tracking(self) -> bool:
+        """Whether any client is told of changed keys."""
+        return False
+
+    # -- counting ----------------------------------------------------------------------------------
+
+    @property
+    def commands_processed(self) -> int:
+        """Commands run since the statistics were reset."""
+        return sum(
+            command.calls + sum(sub.calls for sub in command.subcommands.values())
+            for command in COMMANDS.values()
+        )
+
+    def note_error(self, error: CommandError) -> None:
+        """Count an error reply."""
+        code = error.code
+        errors = self.stats.errors
+        errors[code] = errors.get(code, 0) + 1
+
+    def note_engine_error(self, error: Exception) -> None:
+        """Remember what the engine could not read, for INFO."""
+        self.engine_error = str(error)
+
+    def note_slow(self, client: Client, command: Command, argv: list[bytes], elapsed_us: int) -> None:
+        """Log a command that took long."""
+        if "skip_slowlog" not in command.flags:
+            self.slowlog.add(
+                argv, elapsed_us, client, self.clock.now_ms // 1000, self.config.slowlog_max_len
+            )
+
+    def feed_monitors(self, client: Client, command: Command, argv: list[bytes]) -> None:
+        """Show a command to those who watch all commands."""
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Commit, close the database, stop the threads. Connections have been ended."""
+        if self._timeout is not None:
+            self._timeout.cancel()
+        try:
+            if self.write_error is None:
+                self.databases.commit()
+        finally:
+            self.syncer.close()
+            self.databases.store.db.close()

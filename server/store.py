@@ -1,0 +1,131 @@
+"""The engine as the server sees it: one batch that gathers the writes of a tick, and reads that see it.
+
+Point reads look into the batch first. Range reads cannot, so what is pending is *staged* before one: it goes
+into the memtable, where every read finds it, and into the log with the rest when the tick is committed. A
+tick is one frame of the log: all of it survives a crash, or nothing.
+
+Only `Databases` commits; types go through `Elements`. One thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from lamina.engine import Batch, Database
+from lamina.server.encoding import end_of
+
+_ABSENT: Final[Any] = object()
+
+
+class Store:
+    """Reads and writes of engine keys within one tick."""
+
+    __slots__ = ("batch", "db", "entries", "existed", "is_staged")
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self.batch = Batch()
+        # Bound once: the hot paths of elements.py write to them without a call.
+        self.entries = self.batch.entries
+        self.existed = self.batch.existed
+        self.is_staged = False
+        """Whether something of this tick is in the memtable already."""
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether there is anything to commit."""
+        return bool(self.entries or self.batch.discards or self.is_staged)
+
+    # -- one key -----------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of an engine key, pending writes included."""
+        value = self.entries.get(key, _ABSENT)
+        if value is _ABSENT:
+            return self.db.view.get(key)
+        return value  # type: ignore[no-any-return]
+
+    def put(self, key: bytes, value: bytes, existed: bool | None) -> None:
+        """Write `value`. `existed`: whether the key is physically there now; None lets the engine look."""
+        entries = self.entries
+        if key not in entries and existed is not None:
+            self.existed[key] = existed
+        entries[key] = value
+
+    def delete(self, key: bytes, existed: bool | None) -> None:
+        """Remove a key. `existed` as in `put`."""
+        entries = self.entries
+        if key not in entries and existed is not None:
+            self.existed[key] = existed
+        entries[key] = None
+
+    def discard(self, start: bytes, stop: bytes) -> None:
+        """Give up a range that will never be read or written again. Cost: O(pending writes)."""
+        entries = self.entries
+        for key in [key for key in entries if start <= key < stop]:
+            del entries[key]
+            self.existed.pop(key, None)
+        self.batch.discard(start, stop)
+
+    # -- ranges ------------------------------------------------------------------------------------
+
+    def stage(self) -> None:
+        """Show pending writes to range reads. Cost: as a small write, without the log."""
+        if self.entries:
+            self.db.stage(self.batch)  # discarded ranges stay as they are until the commit
+            self.batch.clear()
+            self.is_staged = True
+
+    def chunks(
+        self, start: bytes, stop: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[list[bytes], list[bytes]]]:
+        """Yield the entries of a range as parallel lists of keys and values, in order or backwards."""
+        if self.entries:
+            self.stage()
+        return self.db.view.scan_chunks(start, stop, reverse=reverse)
+
+    def scan(self, start: bytes, stop: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the entries of a range, in order or backwards."""
+        if self.entries:
+            self.stage()
+        return self.db.view.scan(start, stop, reverse=reverse)
+
+    def scan_prefix(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the entries whose keys begin with `prefix`, in order."""
+        return self.scan(prefix, end_of(prefix))
+
+    def count(self, start: bytes, stop: bytes) -> int:
+        """Return how many keys a range holds. Cost: O(layers x log n)."""
+        if self.entries:
+            self.stage()
+        return self.db.view.count(start, stop)
+
+    def select(self, start: bytes, stop: bytes, n: int) -> tuple[bytes, bytes] | None:
+        """Return the entry at position `n` of a range, or None. Cost: O(layers x log² n)."""
+        if self.entries:
+            self.stage()
+        return self.db.view.select(start, stop, n)
+
+    # -- the tick ----------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Write everything since the last commit as one frame, without waiting for the disk's sync.
+
+        Errors: OSError and EngineError as `Database.write`; then nothing of it has happened, and the store is
+        as it was after the last commit.
+        """
+        try:
+            self.db.write(self.batch, sync=False)
+        except BaseException:
+            self.rollback()
+            raise
+        self.batch.clear()
+        self.is_staged = False
+
+    def rollback(self) -> None:
+        """Forget everything since the last commit."""
+        self.batch.clear()
+        if self.is_staged:
+            self.db.unstage()
+            self.is_staged = False
