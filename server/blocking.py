@@ -10,11 +10,14 @@ Inside a transaction nothing waits: the command answers at once what it would an
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
+from lamina.engine import EngineError
+from lamina.server.client import SILENT
 from lamina.server.errors import CommandError
 from lamina.server.replies import NO_REPLY, NULL_ARRAY, SUSPENDED
 
@@ -23,8 +26,12 @@ if TYPE_CHECKING:
     from lamina.server.keyspace import Keyspace
     from lamina.server.server import Server
 
+log = logging.getLogger(__name__)
+
 NOTHING: Final = object()
 """What an attempt returns when there still is nothing to take."""
+
+_OVER_MAX: Final = 64
 
 Attempt = Callable[[bytes], Any]
 """Tries to serve a waiting client from the key given; returns the reply or `NOTHING`."""
@@ -60,13 +67,19 @@ class Wait:
 
 
 class Waits:
-    """All waits of a server, with those that end by themselves in the order of their deadlines."""
+    """All waits of a server, with those that end by themselves in the order of their deadlines.
 
-    __slots__ = ("_deadlines", "_serial", "active")
+    A wait that is over stays among the deadlines until its own has come or most of them are such: consumers
+    with long timeouts that are served all the time would otherwise fill the memory.
+    """
+
+    __slots__ = ("_deadlines", "_over", "_serial", "active")
 
     def __init__(self) -> None:
         self.active: set[Wait] = set()
         self._deadlines: list[tuple[int, int, Wait]] = []
+        self._over = 0
+        """How many of the deadlines are those of waits that are over."""
         self._serial = 0
 
     def add(self, wait: Wait) -> None:
@@ -79,6 +92,12 @@ class Waits:
     def forget(self, wait: Wait) -> None:
         """A wait is over."""
         self.active.discard(wait)
+        if wait.deadline_ms:
+            self._over += 1
+            if self._over > _OVER_MAX and self._over * 2 > len(self._deadlines):
+                self._deadlines = [entry for entry in self._deadlines if entry[2] in self.active]
+                heapify(self._deadlines)
+                self._over = 0
 
     @property
     def next_deadline_ms(self) -> int:
@@ -86,6 +105,7 @@ class Waits:
         deadlines = self._deadlines
         while deadlines and deadlines[0][2] not in self.active:
             heappop(deadlines)
+            self._over -= 1
         return deadlines[0][0] if deadlines else 0
 
     def overdue(self, now_ms: int) -> list[Wait]:
@@ -93,6 +113,7 @@ class Waits:
         found: list[Wait] = []
         while 0 < self.next_deadline_ms <= now_ms:
             found.append(heappop(self._deadlines)[2])
+            self._over -= 1  # `forget` will count it
         return found
 
 
@@ -143,7 +164,9 @@ def end_wait(wait: Wait, reply: Any) -> None:
     """End a wait with a reply, and let the client's further commands run."""
     client = wait.client
     stop_waiting(wait)
-    if reply is not NO_REPLY:
+    if client.gate & SILENT:
+        client.skip_reply()
+    elif reply is not NO_REPLY:
         client.send(reply)
     client.server.resume(client)
 
@@ -162,17 +185,37 @@ def _serve_key(keyspace: Keyspace, key: bytes) -> None:
     queue = keyspace.waiting.get(key)
     if queue is None:
         return
-    for wait in list(queue):
-        if wait.client.wait is not wait:
-            continue  # it was served meanwhile
+    at = 0
+    while at < len(queue):
         if keyspace.find(key) is None:
             return
-        try:
-            reply = wait.attempt(key)
-        except CommandError as error:
-            reply = error.release()
-        if reply is not NOTHING:
-            end_wait(wait, reply)
+        wait = queue[at]
+        reply = NOTHING
+        if not wait.client.closing:  # else what it took would be lost
+            try:
+                reply = wait.attempt(key)
+            except CommandError as error:
+                reply = error.release()
+            except Exception as error:
+                reply = _note_failure(wait, key, error)
+        if reply is NOTHING:
+            at += 1
+        else:
+            end_wait(wait, reply)  # takes it out of the queue
+
+
+def _note_failure(wait: Wait, key: bytes, error: Exception) -> CommandError:
+    """Answer for an attempt that broke off in the middle; what it left half-done must not be committed."""
+    server = wait.client.server
+    log.error("serving a client that waits at %s failed", key[:64], exc_info=error)
+    if isinstance(error, EngineError | OSError):
+        server.note_engine_error(error)
+        reply = CommandError(b"ERR " + str(error).encode(errors="replace"))
+    else:
+        reply = CommandError(b"ERR internal error: the server's log has the details")
+    server.note_error(reply)
+    server.fail_tick(reply)
+    return reply
 
 
 def time_out(server: Server, now_ms: int) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lamina.server.keyspace import Keyspace
     from lamina.server.registry import Command
     from lamina.server.server import Server
+    from lamina.server.tracking import Tracker
 
 # Reasons to look closer before a command runs.
 UNAUTHENTICATED: Final = 1
@@ -30,6 +31,7 @@ WRITES_REFUSED: Final = 128  # the disk takes none
 RESTRICTED: Final = 256  # the user may not do everything
 NO_TOUCH: Final = 512
 CLOSING: Final = 1024  # what follows in the pipeline is not run
+DEFERRED: Final = 2048  # pushes wait for the end of the command that runs
 
 SERVER_WIDE: Final = PAUSED | MONITORED | WRITES_REFUSED
 """Gates that are closed for all clients at once."""
@@ -45,7 +47,9 @@ class Client:
         "command",
         "connection",
         "created_ms",
+        "deferred",
         "dirty_transaction",
+        "fd",
         "gate",
         "held",
         "held_sync",
@@ -53,6 +57,7 @@ class Client:
         "is_authenticated",
         "is_monitor",
         "is_no_evict",
+        "is_rejected",
         "is_transaction_aborted",
         "is_unix",
         "keyspace",
@@ -63,6 +68,7 @@ class Client:
         "name",
         "out",
         "out_bytes",
+        "passed",
         "patterns",
         "pending",
         "pushes",
@@ -90,6 +96,8 @@ class Client:
         """Bytes of large replies in `out`; small ones are not counted."""
         self.pushes: list[int] = []
         """Positions in `out` of what is no reply: it stays if the tick fails."""
+        self.deferred: list[bytes] = []
+        """Pushes that came amid the client's own command: they follow its reply."""
         self.pending: deque[list[bytes]] = deque()
         """Commands that came while the client could not be served."""
         self.wait: Wait | None = None
@@ -100,6 +108,7 @@ class Client:
         """Whether the connection ends once everything has been sent."""
         self.address = ""
         self.local_address = ""
+        self.fd = -1
         self.is_unix = False
         self.name = b""
         self.library_name = b""
@@ -111,6 +120,10 @@ class Client:
         self.created_ms = self.last_ms = server.clock.now_ms
         self.command: Command | None = None
         """The last command, for CLIENT LIST."""
+        self.is_rejected = False
+        """Whether the gates are looking at the command under way and have not let it pass so far."""
+        self.passed: list[bytes] | None = None
+        """What the gates have let pass last; None before they have let pass what is under way."""
         self.queue: list[tuple[Command, list[bytes]]] | None = None
         """Commands of a transaction under way."""
         self.is_transaction_aborted = False
@@ -125,7 +138,8 @@ class Client:
         self.reply_mode = b"ON"
         self.silent_from = 0
         """Position in `out` from which on replies are taken back, while there are to be none."""
-        self.tracking: Any = None
+        self.tracking: Tracker | None = None
+        """How the client is tracked; None: it is not."""
 
     def __repr__(self) -> str:
         return f"<client {self.id}>"
@@ -141,14 +155,31 @@ class Client:
 
     def push(self, reply: Any) -> None:
         """Add something that is no reply to a command: a message, an invalidation."""
-        out = self.out
-        if not out:
-            self.server.note_output(self)
-        self.pushes.append(len(out))
-        self._add(encode(reply, self.resp))
+        self.push_wire(encode(reply, self.resp))
 
     def push_wire(self, wire: bytes) -> None:
-        """Add an encoded push: for one message to many clients."""
+        """Add an encoded push: for one message to many clients.
+
+        Amid the client's own command, PUBLISH to a channel it hears itself say, it waits for the reply.
+        """
+        if self.server.running is self:
+            self.deferred.append(wire)
+            self.gate |= DEFERRED
+        else:
+            self._push_now(wire)
+
+    def push_as_reply(self, reply: Any) -> None:
+        """Add the push that is a command's answer: what SUBSCRIBE and its relatives have for a reply."""
+        self._push_now(encode(reply, self.resp))
+
+    def send_deferred(self) -> None:
+        """The command is over: add the pushes that waited for that."""
+        self.gate &= ~DEFERRED
+        for wire in self.deferred:
+            self._push_now(wire)
+        self.deferred.clear()
+
+    def _push_now(self, wire: bytes) -> None:
         out = self.out
         if not out:
             self.server.note_output(self)
@@ -162,12 +193,25 @@ class Client:
         self.out.append(wire)
         self.out_bytes += len(wire)
 
+    def skip_reply(self) -> None:
+        """The client wants no replies and would have got one: CLIENT REPLY SKIP is good for one only."""
+        if self.reply_mode == b"SKIP":
+            self.reply_mode = b"ON"
+            self.gate &= ~SILENT
+
     def close_after_reply(self) -> None:
         """End the connection once what is in `out` has been sent."""
         if not self.out:
             self.server.note_output(self)
         self.closing = True
         self.gate |= CLOSING
+
+    def leave_transaction(self) -> None:
+        """Forget what has been queued; nothing is watched any more."""
+        self.queue = None
+        self.is_transaction_aborted = False
+        self.gate &= ~IN_MULTI
+        self.server.unwatch(self)
 
     def select(self, index: int) -> None:
         """Turn to another database; the caller has checked the index."""

@@ -34,7 +34,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.server = server
         self.client: Client | None = None
-        self.reader: RequestReader
+        self.reader = RequestReader(
+            server.config.proto_max_bulk_len, is_authenticated=not server.needs_password
+        )
         self.soft_limit_ms = 0
         """Since when the output buffer is above its soft limit; 0: it is not."""
         self._is_paused = False
@@ -57,12 +59,11 @@ class Connection(asyncio.Protocol):
         server.clock.tick()
         client = self.client = Client(server, self)
         client.address, client.local_address, client.is_unix = _addresses(transport)
-        self.reader = RequestReader(
-            server.config.proto_max_bulk_len, is_authenticated=client.is_authenticated
-        )
         sock = transport.get_extra_info("socket")
-        if sock is not None and not client.is_unix:
-            _set_keepalive(sock, server.config.tcp_keepalive)
+        if sock is not None:
+            client.fd = sock.fileno()
+            if not client.is_unix:
+                _set_keepalive(sock, server.config.tcp_keepalive)
         server.add_client(client)
 
     def _refusal(self) -> CommandError | None:

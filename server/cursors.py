@@ -26,12 +26,17 @@ overtaken by that many others between two of its own calls, again and again, not
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
+from lamina.server.args import integer
 from lamina.server.encoding import end_of
+from lamina.server.errors import NOT_A_CURSOR, SYNTAX
+from lamina.server.glob import Matcher, compile_glob, literal_prefix
 from lamina.server.keyspace import Keyspace
 
 REMEMBERED_MAX: Final = 16384
@@ -40,10 +45,69 @@ REMEMBERED_MAX: Final = 16384
 REMEMBERED_BYTES_MAX: Final = 4 << 20
 """Bytes that they may have together, unless it is only one."""
 
+COUNT_DEFAULT: Final = 10
+"""Elements that one call looks at unless COUNT says otherwise."""
+
 _TEXT_SIZE = 5
 _TEXT_BITS = 8 * _TEXT_SIZE
 _SKIP_MAX = (1 << 12) - 1
 _REMEMBERED = 1 << (_TEXT_BITS + 12)
+
+_CURSOR_MAX = (1 << 64) - 1
+_is_cursor = re.compile(rb"[+-]?[0-9]+").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The options of a call."""
+
+    count: int = COUNT_DEFAULT
+    """How many elements to look at."""
+    matcher: Matcher | None = None
+    """Which of them to return; None is all of them."""
+    prefix: bytes = b""
+    """What everything that `matcher` accepts begins with."""
+    type: bytes | None = None
+    """The type of the keys that SCAN returns, as the client wrote it."""
+
+
+NO_FILTER: Final = Filter()
+
+
+def parse_cursor(data: bytes) -> int:
+    """Return a cursor as the client sent it: what C's strtoul takes for a number, or nothing at all."""
+    if data.isdigit() and len(data) < 20:
+        return int(data)
+    text = data.split(b"\0", 1)[0]
+    if not text:
+        return 0
+    if _is_cursor(text) is None or len(text.lstrip(b"+-0")) > 20 or abs(int(text)) > _CURSOR_MAX:
+        raise NOT_A_CURSOR
+    return int(text) & _CURSOR_MAX
+
+
+def parse_filter(argv: list[bytes], start: int, *, takes_type: bool = False) -> Filter:
+    """Return the options in argv from `start` on: MATCH pattern, COUNT count, and TYPE if it is taken."""
+    if start == len(argv):
+        return NO_FILTER
+    count, pattern, kind = COUNT_DEFAULT, b"*", None
+    for at in range(start, len(argv), 2):
+        name = argv[at].upper()
+        if at + 1 == len(argv):
+            raise SYNTAX
+        if name == b"COUNT":
+            count = integer(argv[at + 1])
+            if count < 1:
+                raise SYNTAX
+        elif name == b"MATCH":
+            pattern = argv[at + 1]
+        elif name == b"TYPE" and takes_type:
+            kind = argv[at + 1]
+        else:
+            raise SYNTAX
+    if pattern == b"*":
+        return Filter(count, type=kind)
+    return Filter(count, compile_glob(pattern), literal_prefix(pattern), kind)
 
 
 class Ordered(Protocol):

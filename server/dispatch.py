@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lamina.engine import EngineError
 from lamina.server.blocking import serve_ready
 from lamina.server.client import (
+    DEFERRED,
     IN_MULTI,
     MONITORED,
     PAUSED,
@@ -31,6 +32,7 @@ from lamina.server.errors import (
     NO_AUTH,
     NOT_IN_MULTI,
     CommandError,
+    exec_aborted,
     only_in_pubsub,
     unknown_command,
     unknown_subcommand,
@@ -58,6 +60,12 @@ _RESP2_SUBSCRIBER = frozenset(
     b"SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE PING QUIT RESET".split()
 )
 _NOT_QUEUED = frozenset(b"EXEC DISCARD MULTI WATCH QUIT RESET".split())
+_OF_KEYS = frozenset(("write", "readonly", "may_replicate"))
+_HIDDEN = frozenset(("admin", "skip_monitor"))
+"""Flags of commands that MONITOR does not show once they have run."""
+
+NOT_FOR_MONITORS = CommandError(b"ERR Replica can't interact with the keyspace")
+"""To Redis, who monitors is a kind of replica."""
 
 
 def find_command(argv: list[bytes]) -> Command:
@@ -73,7 +81,7 @@ def find_command(argv: list[bytes]) -> Command:
             return command
         found = command.subcommands.get(argv[1].upper())
         if found is None:
-            raise unknown_subcommand(command.wire_name, argv[1])
+            raise unknown_subcommand(argv[1], command.wire_name)
         return found
     if len(_spelled) < _SPELLINGS_MAX:
         _spelled[name] = command
@@ -99,6 +107,7 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
     by_name = _spelled.get
     clock = perf_counter_ns
     command: Command | None = None
+    server.running = client
     remaining = iter(commands)
     then = clock()
     for argv in remaining:
@@ -134,6 +143,8 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
         elif kind is int:
             add(b":%d\r\n" % reply)
         elif reply is SUSPENDED:
+            if client.gate:
+                _conclude(client, command, argv, is_answered=False)
             break
         else:
             wire = encode(reply, client.resp)
@@ -143,16 +154,21 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
                     client.out_bytes += len(wire)
                     if client.out_bytes > OUTPUT_PER_TURN_BYTES:
                         server.resume(client)
+                        if client.gate:
+                            _conclude(client, command, argv)
                         break
         if ready:
             serve_ready(server)
         if client.gate:
-            if client.gate & SILENT:
-                _keep_silent(client)
+            _conclude(client, command, argv)
             if client.closing:
+                server.running = None
                 return
     client.command = command
     client.pending.extend(remaining)
+    server.running = None
+    if ready:
+        serve_ready(server)
 
 
 class _Answered(Exception):
@@ -169,48 +185,80 @@ def _guard(client: Client, command: Command, argv: list[bytes]) -> None:
     """Let a command pass, or raise what is answered instead. The order of the checks is Redis's."""
     server = client.server
     gate = client.gate
-    client.command = None  # so far it is rejected: see _note_error
+    client.is_rejected = True  # so far: see _note_error
     if not command.argc_min <= len(argv) <= command.argc_max:
         raise wrong_arity(command.wire_name)
-    if gate & UNAUTHENTICATED and "no_auth" not in command.flags:
+    if gate & UNAUTHENTICATED and "no_auth" not in command.flags and server.needs_password:
         raise NO_AUTH
-    if gate & WRITES_REFUSED and command.is_write:
+    if gate & WRITES_REFUSED and (server.may_write(client, command) or command.wire_name == b"ping"):
         raise server.misconfigured()
     if gate & SUBSCRIBED and client.resp == 2 and command.wire_name.upper() not in _RESP2_SUBSCRIBER:
         raise only_in_pubsub(command.wire_name)
-    if gate & PAUSED and server.is_paused_for(client, command, argv):
+    if client.is_monitor and not _OF_KEYS.isdisjoint(command.flags):
+        raise NOT_FOR_MONITORS
+    if gate & PAUSED and server.is_paused_for(client, command):
+        client.is_rejected = False
         raise _Answered(_PARKED)
     if gate & IN_MULTI and command.wire_name.upper() not in _NOT_QUEUED:
         if "no_multi" in command.flags:
             raise NOT_IN_MULTI
         assert client.queue is not None
         client.queue.append((command, argv))
+        client.is_rejected = False
         raise _Answered(QUEUED)
+    client.is_rejected = False
     client.command = command
-    prepare(client, command, argv)
-
-
-def prepare(client: Client, command: Command, argv: list[bytes]) -> None:
-    """Do what gates ask for before a command runs that may run: from a client, or out of a transaction."""
-    gate = client.gate
+    client.passed = argv
     if gate & MONITORED:
-        client.server.feed_monitors(client, command, argv)
+        _announce(client, command, argv)
+
+
+def _announce(client: Client, command: Command, argv: list[bytes]) -> None:
+    """Show a script to those who monitor, before what it calls. Others are shown when they have run."""
+    if "skip_monitor" in command.flags:
+        client.server.monitors.feed(client, argv)
+
+
+def _conclude(
+    client: Client, command: Command | None, argv: list[bytes], *, is_answered: bool = True
+) -> None:
+    """Do what gates ask for after a command, whether it has run or not."""
+    gate = client.gate
+    if gate & (MONITORED | TRACKED):
+        if command is not None and client.passed is argv:
+            _note_run(client, command, argv)
+        if gate & TRACKED:
+            client.server.tracking.end_command(client, command)
+    client.passed = None
+    if is_answered and gate & SILENT:
+        _keep_silent(client)
+    if client.gate & DEFERRED:
+        client.send_deferred()
+
+
+def _note_run(client: Client, command: Command, argv: list[bytes]) -> None:
+    """Tell observers of a command that has run: from a client, or out of a transaction or script."""
+    gate = client.gate
+    if gate & MONITORED and _HIDDEN.isdisjoint(command.flags):
+        client.server.monitors.feed(client, argv)
     if gate & TRACKED:
-        client.server.tracking.before(client, command, argv)
+        client.server.tracking.note_read(client, command, argv)
 
 
 def call(client: Client, command: Command, argv: list[bytes]) -> Any:
     """Run a command for EXEC; returns the reply, which may be a CommandError."""
     server = client.server
     then = perf_counter_ns()
+    if client.gate & MONITORED:
+        _announce(client, command, argv)
     try:
-        if client.gate:
-            prepare(client, command, argv)
         reply = command.handler(client, argv)
     except CommandError as error:
         command.failed += 1
         server.note_error(error)
         reply = error.release()
+    if client.gate & (MONITORED | TRACKED):
+        _note_run(client, command, argv)
     elapsed = perf_counter_ns() - then
     command.elapsed_ns += elapsed
     command.histogram[elapsed.bit_length()] += 1
@@ -220,15 +268,22 @@ def call(client: Client, command: Command, argv: list[bytes]) -> Any:
 
 
 def _note_error(server: Server, client: Client, command: Command | None, error: CommandError) -> CommandError:
-    """Count an error that is a reply. One in a transaction's commands makes EXEC fail."""
-    server.note_error(error)
-    if command is not None:
-        if client.command is None:
+    """Count an error that is a reply. A command rejected inside a transaction makes EXEC fail."""
+    if command is not None and not client.is_rejected:
+        command.failed += 1
+    else:
+        client.is_rejected = False
+        if command is not None:
             command.rejected += 1
-        else:
-            command.failed += 1
-    if client.queue is not None and (command is None or command.wire_name.upper() not in _NOT_QUEUED):
-        client.is_transaction_aborted = True
+            client.command = command
+            if command.wire_name == b"exec":
+                client.leave_transaction()
+                error = exec_aborted(error.message.removeprefix(b"ERR "))
+                if client.gate & MONITORED:
+                    server.monitors.feed(client, [b"exec"])
+        if client.queue is not None:
+            client.is_transaction_aborted = True
+    server.note_error(error)
     return error
 
 
@@ -259,6 +314,4 @@ def _keep_silent(client: Client) -> None:
     pushes[:] = [i for i in pushes if i < first] + list(range(first, first + len(kept)))
     out[first:] = kept
     client.silent_from = len(out)
-    if client.reply_mode == b"SKIP":
-        client.reply_mode = b"ON"
-        client.gate &= ~SILENT
+    client.skip_reply()

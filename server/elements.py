@@ -250,7 +250,8 @@ class Elements:
 
     def _note_gone(self, element: bytes) -> None:
         if self._order is not None:
-            self._ordered().remove(element)
+            # It may be gone already: the order may have just been made anew from what is held.
+            self._ordered().discard(element)
         drawable = self._drawable
         if drawable is not None:
             # The last one takes the place of the one that goes.

@@ -1,40 +1,56 @@
 """One logical database: the keys a client sees after SELECT.
 
-Records that are in use are cached, decoded: `cache` maps keys to what they hold:
+What a key holds is
 
-    bytes       a string that does not expire
-    Record      anything else
-    None        known not to exist
+    bytes       a string that does not expire: as it lies in the engine, behind its tag. It is not cached here;
+                the engine's memtable and rows are as near
+    Record      anything else: decoded, and cached while it is in use
+    None        nothing
 
-A key that is not in `cache` may be in `cold`, the generation before, or in the engine. A change is made in
-the cache and noted in `dirty`, which says whether the key was physically there when it was first changed;
-`Databases` encodes what is dirty once, at the commit, however often it was changed.
+A record that is not in `cache` may be in `cold`, the generation before, or in the engine. It is changed in
+place and noted in `dirty`; `Databases` encodes what is dirty once, at the commit, however often it was
+changed. Until then a placeholder holds its place among the pending writes, so that whoever looks only there
+sees that it is no plain string.
 
 **Existence is physical.** A key that has expired still lies in the engine. `find` removes it as it meets it,
-so to everybody else it is gone; what `dirty` says is about the engine.
+so to everybody else it is gone; what the engine is told of existence is about the engine.
 
-Invariants: a dirty key is in `cache`. A record with an expiry has its entry in the expiry index, pending or
-written, and no other has; so have hashes whose fields expire (types/hashes.py) in an index of theirs. One
-thread.
+Invariants: a dirty record is in `cache`. A key whose record was put since the last stage or commit is among
+the pending writes. A record with an expiry has its entry in the expiry index, pending or written, and no
+other has. One thread.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from lamina.engine import CorruptionError
 from lamina.server import events
-from lamina.server.encoding import ELEMENT, EXPIRY, FIELD_EXPIRY, RECORD, U64, end_of, prefix_of
+from lamina.server.encoding import (
+    ELEMENT,
+    EXPIRY,
+    FIELD_EXPIRY,
+    PLAIN_STRING,
+    RECORD,
+    U64,
+    end_of,
+    prefix_of,
+)
 from lamina.server.errors import WRONG_TYPE
-from lamina.server.records import STRING_OVERHEAD_BYTES, Collection, Record, String, decode_record
+from lamina.server.records import Collection, Record, String, decode_record
+from lamina.server.store import Store
 
 if TYPE_CHECKING:
     from lamina.server.databases import Databases
 
-UNKNOWN: Final[Any] = object()
-"""What `cache.get` is given to tell a key that is not cached from one that is known not to exist."""
+ABSENT: Final[Any] = object()
+"""What `entries.get` is given to tell a key without pending writes from one that is about to be removed."""
+
+_PLACEHOLDER: Final = b"\xff"
+"""No record begins so. It is overwritten before the commit."""
 
 R = TypeVar("R", bound=Record)
 C = TypeVar("C", bound=Collection)
@@ -42,7 +58,6 @@ Value = bytes | Record
 
 NEVER_MS: Final = 1 << 63
 
-MISSING_KEY_BYTES: Final = 120
 
 
 class Keyspace:
@@ -55,9 +70,11 @@ class Keyspace:
         "databases",
         "dirty",
         "element_prefix",
+        "entries",
         "expiry_prefix",
         "field_expiry_prefix",
         "hits",
+        "hot",
         "index",
         "is_observed",
         "listens",
@@ -73,12 +90,13 @@ class Keyspace:
 
     def __init__(self, databases: Databases, index: int, pdb: int) -> None:
         self.databases = databases
-        self.store = databases.store
+        self.attach(databases.store)
         self.clock = databases.clock
         self.index = index
-        self.cache: dict[bytes, Value | None] = {}
-        self.cold: dict[bytes, Value | None] = {}
+        self.cache: dict[bytes, Record] = {}
+        self.cold: dict[bytes, Record] = {}
         self.dirty: dict[bytes, bool] = {}
+        """Keys of changed records. The values mean nothing: it is a set that keeps its order."""
         self.watched: dict[bytes, list[Any]] = {}
         """Clients by the key they watch."""
         self.waiting: dict[bytes, deque[Any]] = {}
@@ -94,6 +112,15 @@ class Keyspace:
         self.next_field_due_ms = 0
         """No field of a hash expires before this."""
         self.bind(pdb)
+
+    def attach(self, store: Store) -> None:
+        """Work on a store."""
+        self.store = store
+        self.entries = store.entries
+        """The pending writes of the turn, by engine key; None is a removal."""
+        self.hot = store.hot
+        """See `Store.hot`. What a key holds changes nowhere but here and in types/strings.py, and both keep
+        it."""
 
     def bind(self, pdb: int) -> None:
         """Show physical database `pdb`. The caller sees to the caches."""
@@ -111,21 +138,21 @@ class Keyspace:
     def find(self, key: bytes) -> Value | None:
         """Return what a key holds, or None. An expired key is removed on the way.
 
-        Cost: 0.1 µs if cached, else a lookup in the engine.
+        Cost: 0.1 µs for a cached record, else a lookup in the engine.
         """
-        value = self.cache.get(key, UNKNOWN)
-        if value is UNKNOWN:
+        value: Value | None = self.cache.get(key)
+        if value is None:
             value = self._load(key)
         if value.__class__ is bytes or value is None:
-            return value  # type: ignore[no-any-return]
-        if 0 < value.expires_ms <= self.clock.now_ms:
+            return value
+        if 0 < value.expires_ms <= self.clock.now_ms:  # type: ignore[union-attr]
             self._expire(key, value)
             return None
-        return value  # type: ignore[no-any-return]
+        return value
 
     def find_typed(self, key: bytes, cls: type[R]) -> R | None:
         """Return the record of a key, which must be of class `cls`, or None. Errors: WRONGTYPE."""
-        value = self.cache.get(key, UNKNOWN)
+        value: Any = self.cache.get(key)
         if value.__class__ is not cls or value.expires_ms:
             value = self.find(key)
             if value is not None and value.__class__ is not cls:
@@ -137,7 +164,7 @@ class Keyspace:
 
         A new one is not stored yet: `put` it when it has an element. Errors: WRONGTYPE.
         """
-        value = self.cache.get(key, UNKNOWN)
+        value: Any = self.cache.get(key)
         if value.__class__ is not cls or value.expires_ms:
             value = self.find(key)
             if value is None:
@@ -171,26 +198,26 @@ class Keyspace:
             self.event(events.KEY_MISS, b"keymiss", key)
 
     def _load(self, key: bytes) -> Value | None:
-        """Bring a key into the cache, from the generation before or from the engine."""
-        databases = self.databases
-        value = self.cold.pop(key, UNKNOWN)
-        if value is UNKNOWN:
-            raw = self.store.db.view.get(self.record_prefix + key)
-            if raw is None:
-                value = None
-                databases.weight += len(key) + MISSING_KEY_BYTES
-            else:
-                databases.weight += len(key) + len(raw) + STRING_OVERHEAD_BYTES
-                try:
-                    value = decode_record(self, raw)
-                except (ValueError, IndexError) as error:
-                    raise CorruptionError(self.store.db.path, 0, f"record of key {key!r}: {error}") from None
-        elif isinstance(value, Record):
-            databases.weight += value.held_bytes()
-        else:
-            databases.weight += len(key) + len(value or b"") + STRING_OVERHEAD_BYTES
-        self.cache[key] = value
-        return value  # type: ignore[no-any-return]
+        """Find what is not in the cache: in the generation before, among pending writes, in the engine."""
+        if self.cold:
+            record = self.cold.pop(key, None)
+            if record is not None:
+                self.store.weight += record.held_bytes()
+                self.cache[key] = record
+                return record
+        engine_key = self.record_prefix + key
+        raw = self.hot.get(engine_key) or self.store.get(engine_key)
+        if raw is None:
+            return None
+        if raw[:1] == PLAIN_STRING:
+            return raw[1:]
+        try:
+            record = decode_record(self, raw)
+        except (ValueError, IndexError, struct.error) as error:
+            raise CorruptionError(self.store.db.path, 0, f"record of key {key!r}: {error}") from None
+        self.store.weight += len(key) + record.held_bytes()
+        self.cache[key] = record
+        return record
 
     def _expire(self, key: bytes, value: Value) -> None:
         """Remove a key whose time has come. While the disk takes no writes it only looks removed."""
@@ -208,21 +235,33 @@ class Keyspace:
         old = self.find(key)
         if old.__class__ is not bytes and old is not None:
             self._take_out(key, old)
-        elif key not in self.dirty:
-            self.dirty[key] = old is not None
-        self.cache[key] = value
-        if value.__class__ is not bytes:
-            expires_ms = value.expires_ms  # type: ignore[union-attr]
-            if expires_ms:
-                self._note_expiry(key, expires_ms)
-            if value.fields_due_ms:  # type: ignore[union-attr]
-                self.note_fields_due(key, 0, value.fields_due_ms)  # type: ignore[union-attr]
-            if self.waiting and key in self.waiting:
-                self.databases.ready.append((self, key))
+        engine_key = self.record_prefix + key
+        entries = self.entries
+        if engine_key not in entries:
+            self.store.existed[engine_key] = old is not None
+        if value.__class__ is bytes:
+            self.hot.pop(engine_key, None)
+            self.store.warm.pop(engine_key, None)
+            entries[engine_key] = PLAIN_STRING + value  # type: ignore[operator]
+        else:
+            self._put_record(key, engine_key, value)  # type: ignore[arg-type]
         if self.is_observed:
             self.databases.on_change(self, key)
         if old is None and self.listens & events.NEW:
             self.event(events.NEW, b"new", key)
+
+    def _put_record(self, key: bytes, engine_key: bytes, record: Record) -> None:
+        self.hot.pop(engine_key, None)
+        self.store.warm.pop(engine_key, None)
+        self.entries[engine_key] = _PLACEHOLDER
+        self.cache[key] = record
+        self.dirty[key] = True
+        if record.expires_ms:
+            self._note_expiry(key, record.expires_ms)
+        if record.fields_due_ms:
+            self.note_fields_due(key, 0, record.fields_due_ms)
+        if self.waiting and key in self.waiting:
+            self.databases.ready.append((self, key))
 
     def mark(self, key: bytes) -> None:
         """Note that the record of `key`, which is there, has been changed in place."""
@@ -241,17 +280,26 @@ class Keyspace:
 
     def _take_out(self, key: bytes, value: Value) -> None:
         if value.__class__ is not bytes:
-            record: Record = value  # type: ignore[assignment]
-            if record.expires_ms:
-                self.store.delete(self.expiry_prefix + U64.pack(record.expires_ms) + key, True)
-            if record.fields_due_ms:
-                self.note_fields_due(key, record.fields_due_ms, 0)
-            record.drop(self)
-        if key not in self.dirty:
-            self.dirty[key] = True
-        self.cache[key] = None
+            self._forget_record(key, value)  # type: ignore[arg-type]
+            value.drop(self)  # type: ignore[union-attr]
+        self._delete_raw(key)
         if self.is_observed:
             self.databases.on_change(self, key)
+
+    def _delete_raw(self, key: bytes) -> None:
+        engine_key = self.record_prefix + key
+        self.hot.pop(engine_key, None)
+        self.store.warm.pop(engine_key, None)
+        self.store.delete(engine_key, True)
+
+    def _forget_record(self, key: bytes, record: Record) -> None:
+        """Take a record out of everything but the engine's record area; its elements stay."""
+        if record.expires_ms:
+            self.store.delete(self.expiry_prefix + U64.pack(record.expires_ms) + key, True)
+        if record.fields_due_ms:
+            self.note_fields_due(key, record.fields_due_ms, 0)
+        self.cache.pop(key, None)
+        self.dirty.pop(key, None)
 
     def _note_expiry(self, key: bytes, expires_ms: int) -> None:
         self.store.put(self.expiry_prefix + U64.pack(expires_ms) + key, b"", False)
@@ -269,29 +317,38 @@ class Keyspace:
 
     def set_expiry(self, key: bytes, value: Value, expires_ms: int) -> None:
         """Let a key, which holds `value`, expire at a time; 0: never. Cost: O(1)."""
-        old_ms = value.expires_ms if isinstance(value, Record) else 0
-        if old_ms:
-            self.store.delete(self.expiry_prefix + U64.pack(old_ms) + key, True)
-        if expires_ms:
-            self._note_expiry(key, expires_ms)
-        if isinstance(value, String | bytes):
-            text = value if isinstance(value, bytes) else value.value
-            self.cache[key] = String(text, expires_ms) if expires_ms else text
+        if isinstance(value, bytes):
+            if expires_ms:
+                self._store_over(key, String(value, expires_ms))
+        elif isinstance(value, String) and not expires_ms:
+            self._forget_record(key, value)
+            self._store_over(key, value.value)
         else:
+            if value.expires_ms:
+                self.store.delete(self.expiry_prefix + U64.pack(value.expires_ms) + key, True)
             value.expires_ms = expires_ms
-        self.mark(key)
+            if expires_ms:
+                self._note_expiry(key, expires_ms)
+            self.dirty[key] = True
+        if self.is_observed:
+            self.databases.on_change(self, key)
+
+    def _store_over(self, key: bytes, value: Value) -> None:
+        """Store a value in another form over what is there."""
+        engine_key = self.record_prefix + key
+        if engine_key not in self.entries:
+            self.store.existed[engine_key] = True
+        if isinstance(value, bytes):
+            self.entries[engine_key] = PLAIN_STRING + value
+        else:
+            self._put_record(key, engine_key, value)
 
     def rename(self, key: bytes, value: Value, new_key: bytes) -> None:
         """Move what `key` holds, `value`, to `new_key`, whatever that held. Cost: O(1) at any size."""
-        expires_ms = value.expires_ms if isinstance(value, Record) else 0
         self.remove(new_key)
-        if expires_ms:
-            self.store.delete(self.expiry_prefix + U64.pack(expires_ms) + key, True)
-        if value.__class__ is not bytes and value.fields_due_ms:  # type: ignore[union-attr]
-            self.note_fields_due(key, value.fields_due_ms, 0)  # type: ignore[union-attr]
-        if key not in self.dirty:
-            self.dirty[key] = True
-        self.cache[key] = None
+        if isinstance(value, Record):
+            self._forget_record(key, value)
+        self._delete_raw(key)
         if self.is_observed:
             self.databases.on_change(self, key)
         self.put(new_key, value)
@@ -350,16 +407,19 @@ class Keyspace:
         return found
 
     def _due(self, prefix: bytes, limit: int) -> tuple[list[bytes], int]:
-        """Return up to `limit` keys that are due by an index, and the time of the next."""
+        """Return up to `limit` keys that are due by an index, and a time before which no other is.
+
+        As long as some are due that time is now: who asks may fail to remove them.
+        """
         now_ms = self.clock.now_ms
         skip = len(prefix)
         found: list[bytes] = []
         for key, _ in self.store.scan(prefix, end_of(prefix)):
             (due_ms,) = U64.unpack_from(key, skip)
             if due_ms > now_ms or len(found) == limit:
-                return found, due_ms
+                return found, now_ms if found else due_ms
             found.append(key[skip + U64.size :])
-        return found, NEVER_MS
+        return found, now_ms if found else NEVER_MS
 
     # -- telling others ----------------------------------------------------------------------------
 

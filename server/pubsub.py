@@ -62,7 +62,7 @@ class PubSub:
                 own[name] = None
                 table.setdefault(name, {})[client] = None
             client.gate |= SUBSCRIBED
-            client.push(Push([verb, name, self._count(client, verb)]))
+            client.push_as_reply(Push([verb, name, self._count(client, own)]))
 
     def unsubscribe(self, client: Client, channels: Iterable[bytes] | None, *, tell: bool = True) -> None:
         """Let a client hear channels no more (None: all of them), and tell it so for each."""
@@ -108,16 +108,17 @@ class PubSub:
                 if not listeners:
                     del table[name]
             if tell:
-                client.push(Push([verb, name, self._count(client, verb)]))
+                client.push_as_reply(Push([verb, name, self._count(client, own)]))
         if tell and is_all and not leaving:
-            client.push(Push([verb, None, self._count(client, verb)]))
+            client.push_as_reply(Push([verb, None, self._count(client, own)]))
         if not client.subscriptions:
             client.gate &= ~SUBSCRIBED
 
     @staticmethod
-    def _count(client: Client, verb: bytes) -> int:
-        if b"ssub" in verb or b"sunsub" in verb:
-            return len(client.shard_channels)
+    def _count(client: Client, own: dict[bytes, None]) -> int:
+        """Return what the confirmation says: shard channels are counted by themselves."""
+        if own is client.shard_channels:
+            return len(own)
         return len(client.channels) + len(client.patterns)
 
     # -- publishing --------------------------------------------------------------------------------

@@ -26,9 +26,6 @@ from lamina.server.encoding import (
 if TYPE_CHECKING:
     from lamina.server.keyspace import Keyspace
 
-STRING_OVERHEAD_BYTES = 200
-"""Memory of a cached plain string beside key and value: two object headers, a dict slot (measured)."""
-
 RECORD_OVERHEAD_BYTES = 600
 """Memory of a cached record beside its bytes: the same, and the objects it consists of (measured)."""
 
@@ -219,7 +216,10 @@ class Collection(Record):
 
 
 def decode_record(keyspace: Keyspace, raw: bytes) -> bytes | Record:
-    """Return what `raw` holds: bytes for a string that does not expire. Errors: ValueError."""
+    """Return what `raw` holds: bytes for a string that does not expire.
+
+    Errors: ValueError, IndexError or struct.error for bytes that are no record.
+    """
     tag = raw[0]
     if tag == STRING:
         return raw[1:]

@@ -150,14 +150,16 @@ def command(
     since: str,
     complexity: str,
     notes: tuple[str, ...] = (),
+    group: str | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function as a command. `notes` are its history lines: "version: what changed".
+
+    `group` is Redis's name for its group, where that is not the module's name.
 
     Errors: ValueError, when the module is imported, for a declaration that contradicts itself.
     """
 
     def register(function: F) -> F:
-        group = function.__module__.rsplit(".", 1)[-1]
         record = Command(
             name,
             function,
@@ -167,7 +169,7 @@ def command(
             find_keys=find_keys,
             since=since,
             complexity=complexity,
-            group=group,
+            group=group or function.__module__.rsplit(".", 1)[-1],
             notes=notes,
         )
         _check(record)

@@ -18,7 +18,9 @@ Most replies are plain values; the classes here say what those cannot:
     BigNumber(n)                $ bulk string                    ( big number
     Scored([(member, score)])   * flat array                     * array of [member, double] pairs
     Pairs([(a, b), ...])        * flat array                     % map (keeps order and repetitions)
+    Distinct([...])             * array                          ~ set (keeps order)
     Push([...])                 * array                          > push
+    Encoded(wire)               as it is                         as it is
     SUSPENDED, NO_REPLY         nothing                          nothing
 
 Handlers return these; only the connection turns them into bytes.
@@ -84,6 +86,20 @@ class Pairs:
         self.items = list(items)
 
 
+class Distinct:
+    """A set whose order stays."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self.items = list(items)
+
+    @classmethod
+    def words(cls, words: Iterable[str]) -> Distinct:
+        """Return a set of simple strings."""
+        return cls([Simple(word.encode()) for word in words])
+
+
 class Push:
     """A message out of band. In RESP2 it is an array like any other."""
 
@@ -91,6 +107,15 @@ class Push:
 
     def __init__(self, items: list[Any]) -> None:
         self.items = items
+
+
+class Encoded:
+    """Bytes that are a reply already: what SUBSCRIBE has pushed inside a transaction."""
+
+    __slots__ = ("wire",)
+
+    def __init__(self, wire: bytes) -> None:
+        self.wire = wire
 
 
 class _Token:
@@ -183,6 +208,11 @@ def _encode_scored(scored: Scored, resp: int) -> bytes:
     return b"*%d\r\n" % len(items) + b"".join(parts)
 
 
+def _encode_distinct(distinct: Distinct, resp: int) -> bytes:
+    head = b"*%d\r\n" if resp == 2 else b"~%d\r\n"
+    return head % len(distinct.items) + b"".join([encode(item, resp) for item in distinct.items])
+
+
 def _encode_push(push: Push, resp: int) -> bytes:
     head = b"*%d\r\n" if resp == 2 else b">%d\r\n"
     return head % len(push.items) + b"".join([encode(item, resp) for item in push.items])
@@ -230,5 +260,7 @@ _ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
     Scored: _encode_scored,
     Pairs: _encode_pairs,
     Push: _encode_push,
+    Distinct: _encode_distinct,
+    Encoded: lambda reply, _: reply.wire,  # type: ignore[no-any-return]
     _Token: _encode_token,
 }

@@ -31,11 +31,14 @@ from lamina.server.cursors import Cursors
 from lamina.server.databases import Databases
 from lamina.server.errors import CommandError, write_failed
 from lamina.server.keyspace import Keyspace
+from lamina.server.monitoring import Monitors
 from lamina.server.pubsub import PubSub
+from lamina.server.redaction import redacted
 from lamina.server.registry import COMMANDS, Command
 from lamina.server.slowlog import SlowLog
 from lamina.server.stats import Stats
 from lamina.server.syncing import Syncer
+from lamina.server.tracking import Tracking
 
 if TYPE_CHECKING:
     from lamina.server.config import Config
@@ -71,6 +74,9 @@ class Server:
         self.databases.on_change = self._on_change
         self.pubsub = PubSub()
         self.databases.on_event = self.pubsub.publish_event
+        self.monitors = Monitors(self)
+        self.tracking = Tracking(self)
+        self.databases.on_flush = self.tracking.note_flush
         self.stats = Stats()
         self.slowlog = SlowLog()
         self.cursors = Cursors()
@@ -78,6 +84,10 @@ class Server:
         self.clients: dict[int, Client] = {}
         self.gate = 0
         """Gates that are closed for all clients."""
+        self.running: Client | None = None
+        """The client whose command runs."""
+        self.is_in_script = False
+        """Whether what runs is called by a script: MONITOR shows that."""
         self.waits = Waits()
         self.flushing: list[Client] = []
         """Clients that take part in this turn."""
@@ -158,6 +168,8 @@ class Server:
             except (OSError, EngineError, ValueError) as error:
                 self.refuse_writes(error)
                 self.fail_tick(self.misconfigured())
+        if self.tracking.is_broadcast_due:
+            self.tracking.broadcast()
         flushing = self.flushing
         self.flushing = []
         if has_written and self.config.appendfsync == "always" and self.write_error is None:
@@ -261,6 +273,8 @@ class Server:
         client.connection = None
         self.unwatch(client)
         self.pubsub.unsubscribe_all(client)
+        self.monitors.remove(client)
+        self.tracking.disable(client)
 
     def close_client(self, client: Client) -> None:
         """End a client's connection once what was written to it has left."""
@@ -340,14 +354,17 @@ class Server:
             if client.pending and client.wait is None:
                 self.resume(client)
 
-    def is_paused_for(self, client: Client, command: Command, argv: list[bytes]) -> bool:
+    def is_paused_for(self, client: Client, command: Command) -> bool:
         """Tell whether a command has to wait for the end of the pause."""
-        if not self.is_pause_for_writes:
+        if not self.is_pause_for_writes or "may_replicate" in command.flags:
             return True
-        if "may_replicate" in command.flags or command.is_write:
-            return True
-        is_exec = command.wire_name == b"exec" and client.queue is not None
-        return is_exec and any(queued.is_write for queued, _ in client.queue or ())
+        return self.may_write(client, command)
+
+    def may_write(self, client: Client, command: Command) -> bool:
+        """Tell whether a command writes, by itself or as EXEC."""
+        if command.wire_name != b"exec":
+            return command.is_write
+        return any(queued.is_write for queued, _ in client.queue or ())
 
     def schedule_timeout(self, deadline_ms: int) -> None:
         """Wake up at a time, to end waits or a pause. 0 is never."""
@@ -376,9 +393,11 @@ class Server:
     # -- observers ---------------------------------------------------------------------------------
 
     def _on_change(self, keyspace: Keyspace, key: bytes) -> None:
-        """A key has changed: transactions that watch it will not happen."""
+        """A key has changed: transactions that watch it will fail, and copies that clients hold are void."""
         for client in keyspace.watched.get(key, ()):
             client.dirty_transaction = True
+        if self.tracking.clients:
+            self.tracking.note_change(key)
 
     def watch(self, client: Client, key: bytes) -> None:
         """Let a client's next EXEC fail if `key` changes before it."""
@@ -390,11 +409,6 @@ class Server:
         keyspace.watched.setdefault(key, []).append(client)
         keyspace.is_observed = True
 
-    def is_watch_broken(self, keyspace: Keyspace, key: bytes) -> bool:
-        """Tell whether a watched key has expired without anybody having noticed."""
-        value = keyspace.cache.get(key)
-        return value is not None and keyspace.is_expired(value)
-
     def unwatch(self, client: Client) -> None:
         """Forget what a client watches."""
         for keyspace, key in client.watched:
@@ -402,14 +416,9 @@ class Server:
             watchers.remove(client)
             if not watchers:
                 del keyspace.watched[key]
-                keyspace.is_observed = bool(keyspace.watched) or self.is_tracking
+                keyspace.is_observed = bool(keyspace.watched or self.tracking.clients)
         client.watched.clear()
         client.dirty_transaction = False
-
-    @property
-    def is_tracking(self) -> bool:
-        """Whether any client is told of changed keys."""
-        return False
 
     # -- counting ----------------------------------------------------------------------------------
 
@@ -435,11 +444,8 @@ class Server:
         """Log a command that took long."""
         if "skip_slowlog" not in command.flags:
             self.slowlog.add(
-                argv, elapsed_us, client, self.clock.now_ms // 1000, self.config.slowlog_max_len
+                redacted(argv), elapsed_us, client, self.clock.now_ms // 1000, self.config.slowlog_max_len
             )
-
-    def feed_monitors(self, client: Client, command: Command, argv: list[bytes]) -> None:
-        """Show a command to those who watch all commands."""
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -13,15 +13,21 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from lamina.engine import Batch, Database
-from lamina.server.encoding import end_of
+from lamina.server.encoding import PLAIN_STRING, end_of
 
 _ABSENT: Final[Any] = object()
+
+HOT_SIZE_MAX: Final = 256
+"""Bytes of a raw record that is kept in `hot`. Larger ones are worth the walk."""
+
+HOT_OVERHEAD_BYTES: Final = 220
+"""Memory of an entry of `hot` beside its key and value: two object headers, a dict slot (measured)."""
 
 
 class Store:
     """Reads and writes of engine keys within one tick."""
 
-    __slots__ = ("batch", "db", "entries", "existed", "is_staged")
+    __slots__ = ("batch", "db", "entries", "existed", "hot", "is_staged", "warm", "weight")
 
     def __init__(self, db: Database) -> None:
         self.db = db
@@ -31,6 +37,13 @@ class Store:
         self.existed = self.batch.existed
         self.is_staged = False
         """Whether something of this tick is in the memtable already."""
+        self.hot: dict[bytes, bytes] = {}
+        """Raw records of small plain strings in use, as of now: pending writes included. A lookup here costs
+        0.2 µs where the engine's layers take 0.6, which is half of a pipelined GET."""
+        self.warm: dict[bytes, bytes] = {}
+        """The generation of `hot` before: what is used again moves back."""
+        self.weight = 0
+        """About how many bytes have been cached since caches were last aged: here and in `Keyspace.cache`."""
 
     @property
     def has_changes(self) -> bool:
@@ -67,6 +80,27 @@ class Store:
             del entries[key]
             self.existed.pop(key, None)
         self.batch.discard(start, stop)
+
+    def get_plain(self, key: bytes) -> bytes | None:
+        """Return the raw record of a plain string that is not hot, and keep it if it is small.
+
+        None if there is none, or the key holds something else.
+        """
+        raw = self.warm.pop(key, None)
+        if raw is None:
+            raw = self.get(key)
+            if raw is None or raw[:1] != PLAIN_STRING:
+                return None
+        if len(raw) <= HOT_SIZE_MAX:
+            self.hot[key] = raw
+            self.weight += len(key) + HOT_OVERHEAD_BYTES
+        return raw
+
+    def age(self) -> None:
+        """Make what is hot the generation before."""
+        self.warm = self.hot
+        self.hot = {}
+        self.weight = 0
 
     # -- ranges ------------------------------------------------------------------------------------
 
@@ -126,6 +160,8 @@ class Store:
     def rollback(self) -> None:
         """Forget everything since the last commit."""
         self.batch.clear()
+        self.hot.clear()
+        self.warm.clear()
         if self.is_staged:
             self.db.unstage()
             self.is_staged = False

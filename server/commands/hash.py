@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from lamina.server import events
 from lamina.server.args import integer, integer_in
 from lamina.server.client import Client
+from lamina.server.cursors import parse_cursor, parse_filter
 from lamina.server.errors import (
     HASH_VALUE_NAN_OR_INFINITY,
-    NOT_A_CURSOR,
     NOT_A_FLOAT,
     OUT_OF_RANGE,
     SYNTAX,
@@ -18,7 +17,6 @@ from lamina.server.errors import (
     invalid_expire_time,
     wrong_arity,
 )
-from lamina.server.glob import compile_glob, literal_prefix
 from lamina.server.longdouble import add_long_doubles, parse_long_double
 from lamina.server.numbers import INTEGER_MAX
 from lamina.server.registry import ONE_KEY, command
@@ -28,9 +26,6 @@ from lamina.server.types.hashes import HASHTABLE, Hash
 
 _DRAWN_MAX = 1 << 24
 """Fields that HRANDFIELD draws with repetitions at most. Redis has no limit but memory."""
-
-_CURSOR_MAX = (1 << 64) - 1
-_is_cursor = re.compile(rb"[+-]?[0-9]+").fullmatch
 
 _CONDITIONS = frozenset(b"NX XX GT LT".split())
 
@@ -275,65 +270,48 @@ def hrandfield(client: Client, argv: list[bytes]) -> Any:
     flags="readonly",
     keys=ONE_KEY,
     since="2.8.0",
-    complexity="O(1) for every call, O(N) for a complete iteration over N fields",
+    complexity="O(1)",
     notes=("7.4.0: NOVALUES",),
 )
-def hscan(client: Client, argv: list[bytes]) -> list[Any]:
-    """Iterate over the fields: return the next cursor, 0 at the end, and some fields with their values.
+def hscan(client: Client, argv: list[bytes]) -> list[bytes | list[bytes]]:
+    """Return some fields with their values, and a cursor to go on from; it is 0 at the end.
 
     HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES]
     """
-    cursor = _cursor(argv[2])
+    cursor = parse_cursor(argv[2])
     keyspace = client.keyspace
     record = hashes.read(keyspace, argv[1], ())
     if record is None:
         return [b"0", []]
-    pattern, count, with_values = _scan_options(argv)
-    if record.form == HASHTABLE:
-        prefix = b"" if pattern is None else literal_prefix(pattern)
-        cursor, items = client.server.cursors.page(record.elements, cursor, count, prefix=prefix)
+    others = _without_novalues(argv)
+    wanted = parse_filter(others, 3)
+    if record.form != HASHTABLE:
+        # Redis returns small hashes whole, whatever the cursor and the count.
+        cursor, items = 0, record.elements.items()
     else:
-        cursor, items = 0, record.elements.items()  # as Redis does: a listpack is returned whole
+        cursor, items = client.server.cursors.page(
+            record.elements, cursor, wanted.count, prefix=wanted.prefix
+        )
     items = hashes.live_of(keyspace, record, items)
-    if pattern is not None:
-        matches = compile_glob(pattern)
+    if wanted.matcher is not None:
+        matches = wanted.matcher
         items = [item for item in items if matches(item[0])]
-    found = [text for item in items for text in item] if with_values else [field for field, _ in items]
-    return [b"%d" % cursor, found]
+    if len(others) < len(argv):
+        return [b"%d" % cursor, [field for field, _ in items]]
+    return [b"%d" % cursor, [text for item in items for text in item]]
 
 
-def _cursor(data: bytes) -> int:
-    """Return a cursor as C's strtoul reads it: with a sign, wrapped around, up to a NUL; nothing is 0."""
-    text = data.split(b"\0", 1)[0]
-    if not text:
-        return 0
-    if not _is_cursor(text) or abs(int(text)) > _CURSOR_MAX:
-        raise NOT_A_CURSOR
-    return int(text) & _CURSOR_MAX
-
-
-def _scan_options(argv: list[bytes]) -> tuple[bytes | None, int, bool]:
-    """Return the pattern, the count, and whether values are wanted."""
-    pattern, count, with_values = None, 10, True
+def _without_novalues(argv: list[bytes]) -> list[bytes]:
+    """Return argv without the NOVALUES among its options; all others have one argument."""
+    kept = argv[:3]
     at = 3
     while at < len(argv):
-        name = argv[at].upper()
-        if name == b"NOVALUES":
-            with_values = False
+        if argv[at].upper() == b"NOVALUES":
             at += 1
-            continue
-        if at + 1 == len(argv):
-            raise SYNTAX
-        if name == b"MATCH":
-            pattern = argv[at + 1]
-        elif name == b"COUNT":
-            count = integer(argv[at + 1])
-            if count < 1:
-                raise SYNTAX
         else:
-            raise SYNTAX
-        at += 2
-    return pattern, count, with_values
+            kept += argv[at : at + 2]
+            at += 2
+    return kept
 
 
 # --- Expiry of fields

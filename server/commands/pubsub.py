@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lamina.server.client import Client
+from lamina.server.commands.help import add_help
 from lamina.server.errors import misused_subcommand
 from lamina.server.glob import compile_glob
 from lamina.server.registry import Keys, command
@@ -68,11 +69,16 @@ def ssubscribe(client: Client, argv: list[bytes]) -> object:
     return NO_REPLY
 
 
+def _all_arguments(argv: list[bytes]) -> list[int]:
+    # keys=ALL_KEYS would say that there is one at least.
+    return list(range(1, len(argv)))
+
+
 @command(
     "SUNSUBSCRIBE",
     arity=-1,
     flags="pubsub noscript loading stale",
-    find_keys=lambda argv: list(range(1, len(argv))),
+    find_keys=_all_arguments,
     since="7.0.0",
     complexity="O(N)",
 )
@@ -122,12 +128,12 @@ def pubsub(client: Client, argv: list[bytes]) -> object:
 
     PUBSUB CHANNELS | NUMPAT | NUMSUB | SHARDCHANNELS | SHARDNUMSUB | HELP
     """
-    raise misused_subcommand(b"pubsub", argv[1])
+    raise misused_subcommand(argv[1], b"pubsub")
 
 
 def _matching(names: dict[bytes, dict[Client, None]], argv: list[bytes]) -> list[bytes]:
     if len(argv) > 3:
-        raise misused_subcommand(b"pubsub", argv[1])
+        raise misused_subcommand(argv[1], b"pubsub")
     if len(argv) == 2:
         return list(names)
     matches = compile_glob(argv[2])
@@ -138,9 +144,7 @@ def _numbers(names: dict[bytes, dict[Client, None]], argv: list[bytes]) -> Pairs
     return Pairs([(name, len(names.get(name, ()))) for name in argv[2:]])
 
 
-@command(
-    "PUBSUB|CHANNELS", arity=-2, flags="pubsub loading stale", since="2.8.0", complexity="O(N) channels"
-)
+@command("PUBSUB|CHANNELS", arity=-2, flags="pubsub loading stale", since="2.8.0", complexity="O(N) channels")
 def pubsub_channels(client: Client, argv: list[bytes]) -> list[bytes]:
     """List the channels that somebody listens to.
 
@@ -185,3 +189,6 @@ def pubsub_shardnumsub(client: Client, argv: list[bytes]) -> Pairs:
     PUBSUB SHARDNUMSUB [shardchannel [shardchannel ...]]
     """
     return _numbers(client.server.pubsub.shard_channels, argv)
+
+
+add_help("PUBSUB", group="pubsub", since="6.2.0")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.server.client import IN_MULTI, WRITES_REFUSED, Client
+from lamina.server.client import IN_MULTI, Client
 from lamina.server.dispatch import call
 from lamina.server.errors import (
     DISCARD_WITHOUT_MULTI,
@@ -16,18 +16,9 @@ from lamina.server.errors import (
     EXEC_WITHOUT_MULTI,
     NESTED_MULTI,
     WATCH_INSIDE_MULTI,
-    exec_aborted,
 )
-from lamina.server.registry import ALL_KEYS, command
-from lamina.server.replies import NULL_ARRAY, OK, Simple
-
-
-def _end(client: Client) -> None:
-    """Leave the transaction; nothing is watched any more."""
-    client.queue = None
-    client.is_transaction_aborted = False
-    client.gate &= ~IN_MULTI
-    client.server.unwatch(client)
+from lamina.server.registry import ALL_KEYS, Command, command
+from lamina.server.replies import NO_REPLY, NULL_ARRAY, OK, Encoded, Simple
 
 
 @command("MULTI", arity=1, flags="noscript loading stale fast allow_busy", since="1.2.0", complexity="O(1)")
@@ -60,24 +51,39 @@ def exec_(client: Client, argv: list[bytes]) -> Any:
     if queue is None:
         raise EXEC_WITHOUT_MULTI
     server = client.server
-    if client.is_transaction_aborted:
-        _end(client)
+    is_aborted = client.is_transaction_aborted
+    if not is_aborted:
+        for keyspace, key in client.watched:
+            keyspace.find(key)  # one that has expired meanwhile goes now, which is a change
+    is_dirty = client.dirty_transaction
+    client.leave_transaction()
+    if is_aborted:
         raise EXEC_ABORT
-    if any(server.is_watch_broken(keyspace, key) for keyspace, key in client.watched):
-        client.dirty_transaction = True
-    if client.dirty_transaction:
-        _end(client)
+    if is_dirty:
         return NULL_ARRAY
-    if client.gate & WRITES_REFUSED and any(queued.is_write for queued, _ in queue):
-        _end(client)
-        raise exec_aborted(server.misconfigured().message.split(b" ", 1)[1])
-    _end(client)
     before = server.denies_blocking
     server.denies_blocking = True
     try:
-        return [call(client, queued, queued_argv) for queued, queued_argv in queue]
+        return _run_queued(client, queue)
     finally:
         server.denies_blocking = before
+
+
+def _run_queued(client: Client, queue: list[tuple[Command, list[bytes]]]) -> list[Any]:
+    replies = []
+    out = client.out
+    for queued, argv in queue:
+        start = len(out)
+        reply = call(client, queued, argv)
+        if reply is NO_REPLY:
+            # What SUBSCRIBE has said is its element of the array. CLIENT REPLY, which says nothing, has none.
+            if len(out) == start:
+                continue
+            reply = Encoded(b"".join(out[start:]))
+            del out[start:]
+            client.pushes = [position for position in client.pushes if position < start]
+        replies.append(reply)
+    return replies
 
 
 @command("DISCARD", arity=1, flags="noscript loading stale fast allow_busy", since="2.0.0", complexity="O(N)")
@@ -88,7 +94,7 @@ def discard(client: Client, argv: list[bytes]) -> Simple:
     """
     if client.queue is None:
         raise DISCARD_WITHOUT_MULTI
-    _end(client)
+    client.leave_transaction()
     return OK
 
 

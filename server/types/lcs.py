@@ -27,9 +27,9 @@ class Match(NamedTuple):
     size: int
 
 
-def table_size(a: bytes, b: bytes) -> int:
-    """Return the bytes that Redis's table would take."""
-    return (len(a) + 1) * (len(b) + 1) * PLACE_SIZE
+def table_size(size_a: int, size_b: int) -> int:
+    """Return the bytes that Redis's table for strings of these sizes would take."""
+    return (size_a + 1) * (size_b + 1) * PLACE_SIZE
 
 
 def length(a: bytes, b: bytes) -> int:

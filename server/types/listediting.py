@@ -85,12 +85,12 @@ def insert(elements: ListElements, pivot: bytes, value: bytes, *, after: bool) -
         elements.push_right(value)
     elif not elements.is_dense:
         _squeeze_held(elements, rank, value)
-    elif rank <= size - rank and _is_cheap(values[start : start + rank]):
+    elif rank <= MOVED_MAX and _is_cheap(values[start : start + rank]):
         _write(elements, elements.head - 1, [*values[start : start + rank], value])
         elements.head -= 1
         values.insert(start + rank, value)
         elements.size += 1
-    elif size - rank < rank and _is_cheap(values[start + rank :]):
+    elif size - rank <= MOVED_MAX and _is_cheap(values[start + rank :]):
         _write(elements, elements.head + rank, [value, *values[start + rank :]])
         elements.tail += 1
         values.insert(start + rank, value)

@@ -2,9 +2,9 @@
 
     engine key = prefix + element key -> value          prefix: pdb 'e' id; element keys: listkeys.py
 
-A list is *dense* while its elements lie at consecutive positions, without suffixes: then `head` and the rank
-give the key of every element, and nothing has to be searched. It becomes sparse when an element is squeezed in
-or taken out in the middle of many; then ranks are found with the engine's counts. listediting.py does that.
+A list is *dense* while its elements lie at consecutive positions, without suffixes: then `head` and the
+rank give the key of every element, and nothing has to be searched. It becomes sparse when an element is
+squeezed in or taken out in the middle of many (listediting.py); then ranks are found by the engine's counts.
 
 Like other elements, those of a list are either *held*, all of them in memory, or read from the engine, by the
 rules of elements.py; writes go through to the store in both cases. What is held is a plain Python list with
@@ -15,8 +15,8 @@ some room at its front, so that both ends are cheap and ranks and ranges are C's
 
 Popping from a dense list reads exactly the key it needs, so a queue never walks over what has been popped.
 
-Invariants: all positions lie in ``head <= position < tail``; of a dense list exactly these are there. `size` is
-the number of elements, whether held or not. `check` asserts it.
+Invariants: all positions lie in ``head <= position < tail``; of a dense list exactly these are there. `size`
+is the number of elements, whether held or not. `check` asserts it.
 """
 
 from __future__ import annotations
@@ -327,7 +327,7 @@ class ListElements:
         return values[self.start + rank]
 
     def set(self, rank: int, value: bytes) -> None:
-        """Replace the value at a rank, which must be there. Cost: as `get`; of a dense list nothing is read."""
+        """Replace the value at a rank, which must be there. Cost: as `get`; a dense list is not read."""
         if self.values is None and not self.is_dense:
             self.touch(1)
         values = self.values

@@ -2,9 +2,9 @@
 
     e id 's' score member -> (nothing)      score: 8 order-preserving bytes (encoding.encode_score)
 
-What is here is derived from the scores, and has no knowledge of its own of what exists: the caller knows, from
-the scores, which key is there and which is not, so no write looks. While the scores are held in memory, the
-order is too, made of them when it is first asked for:
+What is here is derived from the scores, and has no knowledge of its own of what exists: the caller knows,
+from the scores, which key is there and which is not, so no write looks. While the scores are held in memory,
+the order is too, made of them when it is first asked for:
 
     _sorted     SortedList of the keys (score + member) as of the last question; None if nobody has asked
     _pending    what has changed since: key -> whether it is there now. It is merged at the next question, so
@@ -33,8 +33,8 @@ KEY_OVERHEAD_BYTES = 64
 """Memory of a sorted key beside the member's bytes: an object header, the score, a place in a list."""
 
 _MERGE_RATIO = 32
-"""Merging costs about 0.06 µs per key that is there, adding or removing one 2 µs: with more than one change for
-so many keys, all are merged at once (100,000 keys, measured)."""
+"""Merging costs about 0.06 µs per key that is there, adding or removing one 2 µs: with more than one change
+for so many keys, all are merged at once (100,000 keys, measured)."""
 
 _FEW = 64
 """Changes that are made one by one in any case."""
@@ -88,6 +88,7 @@ class Order:
 
     def pop(self, *, last: bool) -> bytes:
         """Remove the first or the last key, of which there is one at least, and return it."""
+        key: bytes
         if self.scores.touch() is None:
             key = next(self._scan(b"", None, last))
             self.remove(key)
@@ -170,6 +171,13 @@ class Order:
         low = self.prefix + start
         high = self.end if stop is None else self.prefix + stop
         return self.store.count(low, high) if low < high else 0
+
+    def ends(self) -> tuple[bytes, bytes]:
+        """Return the first and the last key; there is one at least. Cost: logarithmic."""
+        if self.scores.touch() is not None:
+            order = self._merged()
+            return order[0], order[-1]
+        return next(self._scan(b"", None, False)), next(self._scan(b"", None, True))
 
     def between(self, first: int, stop: int, *, reverse: bool = False) -> list[bytes]:
         """Return the keys at positions ``first <= position < stop``; positions count from the end, and keys

@@ -4,12 +4,12 @@
     e id 's' score member -> (nothing)      the order: see zsetorder.py
 
 `elements` is the map from member to score, `order` the order; every change is made in both. Ranks and ranges
-are counted in the order, so they cost logarithmic time on disk as in memory. Ranges are in zsetranges.py, what
-works on several sets in zsetalgebra.py.
+are counted in the order, so they cost logarithmic time on disk as in memory. Ranges are in zsetranges.py,
+what works on several sets in zsetalgebra.py.
 
-Redis keeps a small sorted set in a listpack, which has no -0.0: there it becomes 0.0. So does a set here whose
-`form` is LISTPACK. The order has no -0.0 either; a set of form SIGNED may have one among its scores, and whoever
-takes scores from the order looks there when it reads 0.0.
+Redis keeps a small sorted set in a listpack, which has no -0.0: there it becomes 0.0. So does a set here
+whose `form` is LISTPACK. The order has no -0.0 either; a set of form SIGNED may have one among its scores,
+and whoever takes scores from the order looks there when it reads 0.0.
 """
 
 from __future__ import annotations
@@ -166,9 +166,10 @@ class ZSet(Collection, tag=ZSET, name=b"zset"):
         """Give an empty set its members, and the form Redis chooses for a result."""
         if not fits_listpack(len(scores), max(map(len, scores), default=0)):
             self.form = SKIPLIST
-        put = self.put
+        put, add = self.elements.put_known, self.order.add
         for member, score in scores.items():
-            put(member, score)
+            put(member, _pack(score if score else self._zero(score)), True)
+            add(encode_score(score) + member)
 
     # -- questions ---------------------------------------------------------------------------------
 
@@ -221,6 +222,11 @@ class ZSet(Collection, tag=ZSET, name=b"zset"):
         return popped
 
 
+def decoded(items: Iterable[tuple[bytes, bytes]]) -> Scored:
+    """Return members and scores of elements as they are stored."""
+    return [(member, _unpack(raw)[0]) for member, raw in items]
+
+
 def encoding_name(record: ZSet) -> bytes:
     """Return what OBJECT ENCODING says."""
     return b"listpack" if record.form == LISTPACK else b"skiplist"
@@ -238,7 +244,46 @@ def find_to_add(keyspace: Keyspace, key: bytes, count: int) -> ZSet:
     if count > LIMITS.zset_listpack_entries and zset.form == LISTPACK:
         # 7.2 goes by what may come, even if some of it is there already.
         zset.form = SKIPLIST
+        if zset.elements.size:
+            # Nothing that anybody watches for, but it is to be written.
+            keyspace.dirty.setdefault(key, True)
     return zset
+
+
+def add(
+    keyspace: Keyspace,
+    key: bytes,
+    pairs: Sequence[tuple[float, bytes]],
+    conditions: int = 0,
+    is_increment: bool = False,
+) -> tuple[int, int, float | None]:
+    """Give members of the set at `key` their scores, under conditions, or add to them.
+
+    Returns how many members are new, how many scores have changed, and the last score, None if a condition
+    has left it as it was. Errors: WRONGTYPE; SCORE_NAN, for a single increment, before anything has changed.
+    """
+    if conditions & XX and keyspace.find_typed(key, ZSet) is None:
+        return 0, 0, None
+    zset = find_to_add(keyspace, key, len(pairs))
+    is_new = not zset.elements.size
+    added = changed = 0
+    last: float | None = None
+    for score, member in pairs:
+        outcome, last = zset.update(member, score, conditions, is_increment)
+        if outcome == ADDED:
+            added += 1
+        elif outcome == CHANGED:
+            changed += 1
+        elif outcome == UNTOUCHED:
+            last = None
+    if added or changed:
+        if is_new:
+            keyspace.put(key, zset)
+        else:
+            keyspace.mark(key)
+        if keyspace.listens:
+            keyspace.event(events.ZSET, b"zincr" if is_increment else b"zadd", key)
+    return added, changed, last
 
 
 def save_removal(keyspace: Keyspace, key: bytes, zset: ZSet, event: bytes) -> None:

@@ -25,6 +25,7 @@ import pytest
 from harness.databases import TINY
 from harness.memory_filesystem import MemoryFileSystem
 from lamina.engine.check import assert_consistent
+from lamina.engine.filesystem import FileSystem
 from lamina.server import commands
 from lamina.server.client import Client
 from lamina.server.clock import ManualClock
@@ -198,7 +199,7 @@ def check_server(server: Server) -> None:
     """Assert that the engine's and the databases' invariants hold."""
     server.databases.stage_records()
     for keyspace in server.databases.keyspaces:
-        expiring = 0
+        expiring = hashes_expiring = 0
         for keys, _ in list(keyspace.scan_keys()):
             for key in keys:
                 value = keyspace.cache.get(key) or keyspace._load(key)
@@ -206,10 +207,12 @@ def check_server(server: Server) -> None:
                 if isinstance(value, bytes):
                     continue
                 expiring += bool(value.expires_ms)
+                hashes_expiring += bool(value.fields_due_ms)
                 if isinstance(value, Collection):
                     assert value.size > 0, f"{key!r} is empty"
                     value.check()
         assert keyspace.count_expiring() == expiring
+        assert keyspace.count_hashes_expiring() == hashes_expiring
     server.databases.commit()
     assert_consistent(server.databases.store.db)
 
@@ -220,11 +223,13 @@ class Servers:
 
     servers: list[Server] = dataclasses.field(default_factory=list)
 
-    def make(self, **options: Any) -> LocalClient:
+    def make(self, *, fs: FileSystem | None = None, **options: Any) -> LocalClient:
         """Return a client of a new server; `options` are configuration parameters under Python's names."""
         config = Config()
-        config.set({name.replace("_", "-").encode(): as_bytes(value) for name, value in options.items()})
-        fs = MemoryFileSystem()
+        config.load_arguments(
+            [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        )
+        fs = fs or MemoryFileSystem()
         server = Server(config, clock=ManualClock(), engine_options=TINY | {"fs": fs})
         self.servers.append(server)
         return LocalClient(server)

@@ -9,7 +9,8 @@ import pytest
 from sortedcontainers import SortedDict
 
 from lamina.server import cursors
-from lamina.server.cursors import Cursors
+from lamina.server.cursors import NO_FILTER, Cursors, Filter, parse_cursor, parse_filter
+from lamina.server.errors import NOT_A_CURSOR, NOT_AN_INTEGER, SYNTAX, CommandError
 
 DOUBLE_EXACT_MAX = 1 << 53
 
@@ -182,3 +183,56 @@ def test_a_mark_longer_than_the_memory_is_kept_alone(monkeypatch: pytest.MonkeyP
     elements = [b"a"] + KINDS["long beginnings"]
     assert iterate(lambda: table, Sorted(elements), 7) == sorted(elements)
     assert len(table._marks) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "cursor"),
+    [
+        (b"0", 0),
+        (b"", 0),
+        (b"12", 12),
+        (b"+12", 12),
+        (b"-1", (1 << 64) - 1),
+        (b"00000000000000000000000000012", 12),
+        (b"18446744073709551615", (1 << 64) - 1),
+        (b"5\0x", 5),
+    ],
+)
+def test_cursors_as_clients_send_them(text: bytes, cursor: int) -> None:
+    assert parse_cursor(text) == cursor
+
+
+@pytest.mark.parametrize(
+    "text", [b"x", b"1x", b" 1", b"1 ", b"+", b"18446744073709551616", b"-18446744073709551616", b"9" * 5000]
+)
+def test_what_is_no_cursor(text: bytes) -> None:
+    with pytest.raises(CommandError) as raised:
+        parse_cursor(text)
+    assert raised.value == NOT_A_CURSOR
+
+
+def test_options() -> None:
+    assert parse_filter([b"SSCAN", b"k", b"0"], 3) is NO_FILTER
+    assert parse_filter([b"count", b"5", b"COUNT", b"7", b"match", b"*"], 0) == Filter(7)
+    found = parse_filter([b"MATCH", b"ab*", b"TYPE", b"set"], 0, takes_type=True)
+    assert (found.count, found.prefix, found.type) == (10, b"ab", b"set")
+    assert found.matcher is not None
+    assert found.matcher(b"abc")
+    assert not found.matcher(b"xab")
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("COUNT", SYNTAX),
+        ("COUNT 0", SYNTAX),
+        ("COUNT x NOPE", NOT_AN_INTEGER),
+        ("NOPE COUNT x", SYNTAX),
+        ("TYPE set", SYNTAX),
+        ("MATCH a COUNT", SYNTAX),
+    ],
+)
+def test_options_that_make_no_sense(words: str, error: CommandError) -> None:
+    with pytest.raises(CommandError) as raised:
+        parse_filter(words.encode().split(), 0)
+    assert raised.value == error
