@@ -102,8 +102,8 @@ class Config(Settings):
     def on_change(self, name: str, hook: Hook) -> None:
         """Call `hook` after `set` has changed the parameter `name`; once, if it is there for several.
 
-        A hook that raises ConfigError refuses the change: all values of that `set` are put back, and the hooks
-        that had run are called again.
+        A hook that raises ConfigError refuses the change: all values of that `set` are put back, and the
+        hooks that had run are called again.
         """
         self._hooks.setdefault(find(name.encode()).name, []).append(hook)
 

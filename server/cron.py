@@ -1,8 +1,9 @@
-"""What happens by itself, ten times a second and once a second."""
+"""What happens by itself: `hz` times a second, and once a second."""
 
 from __future__ import annotations
 
 import logging
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from lamina.engine import EngineError
@@ -13,9 +14,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 0.1
 _AT_ONCE_S = 0.001
-_TURNS_PER_S = 10
+_SAMPLE_MS = 100
 
 
 class Cron:
@@ -23,13 +23,14 @@ class Cron:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._turn = 0
+        self._sample_ms = 0
+        self._second_ms = 0
         self.is_expiring = True
         """DEBUG SET-ACTIVE-EXPIRE turns it off."""
 
     def start(self) -> None:
         """Begin; the server's loop runs it."""
-        self._schedule(INTERVAL_S)
+        self._schedule(1 / self._server.config.hz)
 
     def _schedule(self, delay_s: float) -> None:
         loop = self._server.loop
@@ -42,25 +43,33 @@ class Cron:
         except Exception:  # one turn's fault must not end all the turns to come
             log.exception("periodic work failed")
             is_done = True
-        self._schedule(INTERVAL_S if is_done else _AT_ONCE_S)
+        self._schedule(1 / self._server.config.hz if is_done else _AT_ONCE_S)
 
     def run(self) -> bool:
         """Do one turn's work; tells whether nothing is left that should be done at once."""
         server = self._server
         server.clock.tick()
-        self._turn += 1
         is_done = True
         if self.is_expiring and server.write_error is None:
+            then = perf_counter_ns()
             try:
                 is_done = expire_due(server.databases)
             except (OSError, EngineError) as error:
                 server.note_engine_error(error)
                 server.databases.rollback()
+            elapsed_ns = perf_counter_ns() - then
+            server.stats.expiry_ns += elapsed_ns
+            server.stats.expiry_cycles_cut += not is_done
+            server.latency.note(b"expire-cycle", elapsed_ns, server.clock.now_ms // 1000)
             server.schedule_tick()
+        server.saver.run_scheduled()
         now_ms = server.clock.now_ms
-        stats = server.stats
-        stats.samples.append((now_ms, server.commands_processed, stats.input_bytes, stats.output_bytes))
-        if self._turn % _TURNS_PER_S == 0:
+        if now_ms - self._sample_ms >= _SAMPLE_MS:
+            self._sample_ms = now_ms
+            stats = server.stats
+            stats.samples.append((now_ms, server.commands_processed, stats.input_bytes, stats.output_bytes))
+        if now_ms - self._second_ms >= 1000:
+            self._second_ms = now_ms
             self._each_second(now_ms)
         return is_done
 
@@ -68,6 +77,8 @@ class Cron:
         server = self._server
         if server.write_error is not None:
             server.try_writing()
+        elif server.config.appendfsync == "everysec":
+            server.syncer.sync_soon()
         timeout_ms = server.config.timeout * 1000
         if timeout_ms:
             for client in list(server.clients.values()):

@@ -308,6 +308,7 @@ def _keep_silent(client: Client) -> None:
     """Take back the replies of a client that wants none. What was pushed stays."""
     if client.reply_mode == b"SKIP_NEXT":  # CLIENT REPLY SKIP itself, which has no reply
         client.reply_mode = b"SKIP"
+        client.silent_from = len(client.out)
         return
     out, first, pushes = client.out, client.silent_from, client.pushes
     kept = [wire for i, wire in enumerate(out[first:], first) if i in pushes]

@@ -46,9 +46,6 @@ from lamina.server.store import Store
 if TYPE_CHECKING:
     from lamina.server.databases import Databases
 
-ABSENT: Final[Any] = object()
-"""What `entries.get` is given to tell a key without pending writes from one that is about to be removed."""
-
 _PLACEHOLDER: Final = b"\xff"
 """No record begins so. It is overwritten before the commit."""
 

@@ -7,12 +7,15 @@ at every write, so the limits lie here as plain integers, where data types find 
     from lamina.server.limits import LIMITS
     if size > LIMITS.hash_listpack_entries: ...
 
-There is one set for the process. The server copies its configuration here when it starts and at CONFIG SET.
+There is one set for the process: it follows the configuration of the server that was started last.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from lamina.server.config import Config
 
 
 class Limits:
@@ -40,6 +43,29 @@ class Limits:
         self.zset_listpack_entries = 128
         self.zset_listpack_value = 64
 
+    def follow(self, config: Config) -> None:
+        """Be what `config` says, now and after every change of it."""
+
+        def copy() -> None:
+            for name, parameter in _PARAMETERS.items():
+                setattr(self, name, getattr(config, parameter))
+
+        copy()
+        for parameter in _PARAMETERS.values():
+            config.on_change(parameter.replace("_", "-"), copy)
+
+
+_PARAMETERS = {
+    "hash_listpack_entries": "hash_max_listpack_entries",
+    "hash_listpack_value": "hash_max_listpack_value",
+    "list_max_listpack_size": "list_max_listpack_size",
+    "set_intset_entries": "set_max_intset_entries",
+    "set_listpack_entries": "set_max_listpack_entries",
+    "set_listpack_value": "set_max_listpack_value",
+    "zset_listpack_entries": "zset_max_listpack_entries",
+    "zset_listpack_value": "zset_max_listpack_value",
+}
+"""The names of the configuration's parameters, by those that are used here."""
 
 LIMITS: Final = Limits()
 """The limits in force."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import lamina.engine as engine
 from lamina.engine import EngineError, PoisonedError
+from lamina.server import applying
 from lamina.server.blocking import Waits, stop_waiting, time_out
 from lamina.server.client import PAUSED, SERVER_WIDE, WRITES_REFUSED, Client
 from lamina.server.clock import Clock
@@ -31,10 +32,14 @@ from lamina.server.cursors import Cursors
 from lamina.server.databases import Databases
 from lamina.server.errors import CommandError, write_failed
 from lamina.server.keyspace import Keyspace
+from lamina.server.latency import LatencyMonitor
+from lamina.server.memoryusage import resident_bytes
+from lamina.server.limits import LIMITS
 from lamina.server.monitoring import Monitors
 from lamina.server.pubsub import PubSub
 from lamina.server.redaction import redacted
 from lamina.server.registry import COMMANDS, Command
+from lamina.server.saving import Saver
 from lamina.server.slowlog import SlowLog
 from lamina.server.stats import Stats
 from lamina.server.syncing import Syncer
@@ -61,9 +66,11 @@ class Server:
         engine_options: dict[str, Any] | None = None,
     ) -> None:
         self.config = config
+        LIMITS.follow(config)
         self.clock = Clock() if clock is None else clock
         self.started_ms = self.clock.now_ms
         self.run_id = os.urandom(20).hex()
+        self.replication_id = os.urandom(20).hex()
         self._engine_options = engine_options or {}
         self.databases = Databases(
             self._open_engine(),
@@ -79,6 +86,7 @@ class Server:
         self.databases.on_flush = self.tracking.note_flush
         self.stats = Stats()
         self.slowlog = SlowLog()
+        self.latency = LatencyMonitor()
         self.cursors = Cursors()
         self.slow_ns = 0
         self.clients: dict[int, Client] = {}
@@ -100,21 +108,23 @@ class Server:
         """Why the disk takes no writes; None when it does."""
         self.engine_error: str | None = None
         """The last error the engine reported when reading."""
-        self.last_save_s = int(time.time())
         self.on_shutdown: Callable[[], None] = lambda: None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.syncer = Syncer(self)
+        self.saver = Saver(self)
         self.cron = Cron(self)
         self._resuming: list[Client] = []
         self._last_client_id = 0
         self._timeout: asyncio.TimerHandle | None = None
         self._timeout_ms = 0
-        self.apply_config()
+        applying.follow_config(self)
+        config.freeze()
+        self.startup_bytes = resident_bytes()
+        """Memory of the process before it has served anybody."""
 
     def apply_config(self) -> None:
         """Take over what the configuration says of hot paths."""
-        threshold_us = self.config.slowlog_log_slower_than
-        self.slow_ns = threshold_us * 1000 if threshold_us >= 0 else 1 << 62
+        applying.apply_config(self)
 
     # -- the engine --------------------------------------------------------------------------------
 
@@ -126,9 +136,17 @@ class Server:
     def _open_engine(self) -> engine.Database:
         config = self.config
         options: dict[str, Any] = {
-            "sync": "everysec" if config.appendfsync == "always" else config.appendfsync,
+            # The server syncs by itself, so that appendfsync can be changed: see cron.py and syncing.py.
+            "sync": "no",
             "memory": max(config.memory - config.memory // _CACHE_SHARE, 64 * 1024),
             "memtable_size_bytes": config.memtable_size or None,
+            "block_size_bytes": config.block_size,
+            "segment_size_bytes": config.segment_size,
+            "compression": config.compression,
+            "filter_bits_per_key": config.filter_bits,
+            "level_runs_max": config.level_runs,
+            "rate_limit_bytes_per_s": config.rate_limit,
+            "open_files_max": config.open_files,
         }
         return engine.open(self.path, **options | self._engine_options)
 
@@ -163,11 +181,14 @@ class Server:
         databases = self.databases
         has_written = databases.has_changes
         if has_written:
+            then = time.perf_counter_ns()
             try:
                 databases.commit()
             except (OSError, EngineError, ValueError) as error:
                 self.refuse_writes(error)
                 self.fail_tick(self.misconfigured())
+            if self.latency.threshold_ms:
+                self.latency.note(b"commit", time.perf_counter_ns() - then, self.clock.now_ms // 1000)
         if self.tracking.is_broadcast_due:
             self.tracking.broadcast()
         flushing = self.flushing
@@ -441,11 +462,14 @@ class Server:
         self.engine_error = str(error)
 
     def note_slow(self, client: Client, command: Command, argv: list[bytes], elapsed_us: int) -> None:
-        """Log a command that took long."""
-        if "skip_slowlog" not in command.flags:
-            self.slowlog.add(
-                redacted(argv), elapsed_us, client, self.clock.now_ms // 1000, self.config.slowlog_max_len
-            )
+        """Log a command that took long, by either of two measures."""
+        config, now_s = self.config, self.clock.now_ms // 1000
+        if self.latency.threshold_ms:
+            name = b"fast-command" if "fast" in command.flags else b"command"
+            self.latency.note(name, elapsed_us * 1000, now_s)
+        is_slow = 0 <= config.slowlog_log_slower_than <= elapsed_us
+        if is_slow and "skip_slowlog" not in command.flags:
+            self.slowlog.add(redacted(argv), elapsed_us, client, now_s, config.slowlog_max_len)
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -459,3 +483,4 @@ class Server:
         finally:
             self.syncer.close()
             self.databases.store.db.close()
+            self.saver.close()

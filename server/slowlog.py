@@ -41,6 +41,10 @@ class SlowLog:
         )
         self._next_id += 1
         self.entries.appendleft(entry)
+        self.trim(entries_max)
+
+    def trim(self, entries_max: int) -> None:
+        """Forget the oldest entries above a number."""
         while len(self.entries) > entries_max:
             self.entries.pop()
 

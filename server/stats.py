@@ -14,7 +14,10 @@ class Stats:
         "connections",
         "errors",
         "evicted_clients",
+        "expired_fields_base",
         "expired_keys_base",
+        "expiry_cycles_cut",
+        "expiry_ns",
         "input_bytes",
         "output_bytes",
         "output_limit_disconnections",
@@ -39,6 +42,13 @@ class Stats:
         self.query_limit_disconnections = 0
         self.evicted_clients = 0
         self.unexpected_errors = 0
+        self.expired_keys_base = 0
+        """What had expired before: `Databases` counts on."""
+        self.expired_fields_base = 0
+        self.expiry_ns = 0
+        """Time that active expiry has taken."""
+        self.expiry_cycles_cut = 0
+        """Rounds of it that had to leave something for the next."""
         self.errors: dict[bytes, int] = {}
         """Error replies by their code."""
         self.samples.clear()

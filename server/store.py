@@ -15,7 +15,8 @@ from typing import Any, Final
 from lamina.engine import Batch, Database
 from lamina.server.encoding import PLAIN_STRING, end_of
 
-_ABSENT: Final[Any] = object()
+ABSENT: Final[Any] = object()
+"""What `entries.get` is given to tell a key without pending writes from one that is about to be removed."""
 
 HOT_SIZE_MAX: Final = 256
 """Bytes of a raw record that is kept in `hot`. Larger ones are worth the walk."""
@@ -54,8 +55,8 @@ class Store:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of an engine key, pending writes included."""
-        value = self.entries.get(key, _ABSENT)
-        if value is _ABSENT:
+        value = self.entries.get(key, ABSENT)
+        if value is ABSENT:
             return self.db.view.get(key)
         return value  # type: ignore[no-any-return]
 
@@ -81,20 +82,19 @@ class Store:
             self.existed.pop(key, None)
         self.batch.discard(start, stop)
 
-    def get_plain(self, key: bytes) -> bytes | None:
-        """Return the raw record of a plain string that is not hot, and keep it if it is small.
-
-        None if there is none, or the key holds something else.
-        """
+    def get_record(self, key: bytes) -> bytes | None:
+        """Return the raw record at a key that is not hot; a small plain string is hot from now on."""
         raw = self.warm.pop(key, None)
         if raw is None:
-            raw = self.get(key)
+            raw = self.entries.get(key, ABSENT)
+            if raw is ABSENT:
+                raw = self.db.view.get(key)
             if raw is None or raw[:1] != PLAIN_STRING:
-                return None
+                return raw  # type: ignore[no-any-return]
         if len(raw) <= HOT_SIZE_MAX:
             self.hot[key] = raw
             self.weight += len(key) + HOT_OVERHEAD_BYTES
-        return raw
+        return raw  # type: ignore[no-any-return]
 
     def age(self) -> None:
         """Make what is hot the generation before."""

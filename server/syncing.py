@@ -1,13 +1,15 @@
-"""appendfsync always: replies that wait for the disk.
+"""When the log reaches the disk: appendfsync.
 
-The turn's clients are held; a thread syncs; when it is done, what they were to be sent is sent. Turns that
-end while a sync runs are covered by the next one: group commit. Other clients are served meanwhile.
+With `always` the turn's clients are held; a thread syncs; when it is done, what they were to be sent is sent.
+Turns that end while a sync runs are covered by the next one: group commit. Other clients are served meanwhile.
+With `everysec` the same thread syncs once a second, and nobody waits. It can be changed at any time.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from lamina.engine import EngineError
@@ -37,17 +39,30 @@ class Syncer:
         if self._server.loop is None:  # no loop, no thread: tests
             self._server.databases.store.db.sync()
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="lamina-always", daemon=True)
-            self._thread.start()
-        with self._wake:
-            self._asked += 1
-            asked = self._asked
-            self._wake.notify()
+        asked = self._ask()
         for client in clients:
             if not client.held_sync:
                 self._held.append(client)
             client.held_sync = asked
+
+    def sync_soon(self) -> None:
+        """Sync what has been written so far, without anybody waiting for it."""
+        if self._server.loop is not None and not self.is_syncing:
+            self._ask()
+
+    @property
+    def is_syncing(self) -> bool:
+        """Whether a sync runs or is due."""
+        return self._asked != self._done
+
+    def _ask(self) -> int:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="lamina-sync", daemon=True)
+            self._thread.start()
+        with self._wake:
+            self._asked += 1
+            self._wake.notify()
+            return self._asked
 
     def _run(self) -> None:
         server = self._server
@@ -60,19 +75,22 @@ class Syncer:
                     return
                 asked = self._asked
             error: Exception | None = None
+            then = perf_counter_ns()
             try:
                 server.databases.store.db.sync()
             except (OSError, EngineError) as failure:
                 error = failure
             self._done = asked
             try:
-                server.loop.call_soon_threadsafe(self._release, asked, error)
+                server.loop.call_soon_threadsafe(self._release, asked, error, perf_counter_ns() - then)
             except RuntimeError:
                 return  # the loop has ended
 
-    def _release(self, done: int, error: Exception | None) -> None:
+    def _release(self, done: int, error: Exception | None, elapsed_ns: int) -> None:
         """Send what waited for sync number `done`, in the loop's thread."""
         server = self._server
+        if self._held:
+            server.latency.note(b"aof-fsync-always", elapsed_ns, server.clock.now_ms // 1000)
         if error is not None:
             server.refuse_writes(error)
         held, self._held = self._held, []

@@ -42,7 +42,7 @@ def client_caching(client: Client, argv: list[bytes]) -> Simple:
     CLIENT CACHING <YES | NO>
     """
     tracker = client.tracking
-    if tracker is None or not (tracker.is_optin or tracker.is_optout):
+    if tracker is None:
         raise _CACHING_WITHOUT_OPT
     word = argv[2].upper()
     if word == b"YES":
@@ -110,7 +110,7 @@ def client_tracking(client: Client, argv: list[bytes]) -> Simple:
     ):
         raise _OPT_SWITCHED
     if wanted.is_bcast:
-        _check_prefixes(list(current.prefixes) if current is not None else [], prefixes)
+        _check_prefixes(sorted(current.prefixes) if current is not None else [], prefixes)
     client.server.tracking.enable(client, wanted, prefixes)
     return OK
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lamina.server.args import expire_change_ms, integer, integer_in
+from lamina.server.args import expire_change_ms, integer_in
 from lamina.server.client import Client
+from lamina.server.commands.help import add_help
 from lamina.server.cursors import parse_cursor, parse_filter
 from lamina.server.errors import (
     DB_INDEX,
@@ -41,22 +42,6 @@ _LFU_SELECTED = CommandError(
     b"ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching "
     b"between policies at runtime LRU and LFU data will take some time to adjust."
 )
-
-_OBJECT_HELP = b"""OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
-ENCODING <key>
-    Return the kind of internal representation used in order to store the value
-    associated with a <key>.
-FREQ <key>
-    Return the access frequency index of the <key>. The returned integer is
-    proportional to the logarithm of the recent access frequency of the key.
-IDLETIME <key>
-    Return the idle time of the <key>, that is the approximated number of
-    seconds elapsed since the last access to the key.
-REFCOUNT <key>
-    Return the number of references of the value associated with the specified
-    <key>.
-HELP
-    Prints this help."""
 
 
 # --- Existence
@@ -423,17 +408,12 @@ def object_idletime(client: Client, argv: list[bytes]) -> int | None:
 
 @command("OBJECT|REFCOUNT", arity=3, flags="readonly", keys=_SUBJECT, since="2.2.3", complexity="O(1)")
 def object_refcount(client: Client, argv: list[bytes]) -> int | None:
-    """Return by how many keys what a key holds is shared: by this one alone.
+    """Return how often what a key holds is referred to: Redis shares small integers for ever, else once.
 
     OBJECT REFCOUNT key
     """
-    return None if keys.find_quietly(client.keyspace, argv[2]) is None else 1
+    value = keys.find_quietly(client.keyspace, argv[2])
+    return None if value is None else keys.reference_count(value)
 
 
-@command("OBJECT|HELP", arity=2, flags="loading stale", since="6.2.0", complexity="O(1)")
-def object_help(client: Client, argv: list[bytes]) -> list[Simple]:
-    """List the subcommands.
-
-    OBJECT HELP
-    """
-    return [Simple(line) for line in _OBJECT_HELP.split(b"\n")]
+add_help("OBJECT", group="generic", since="6.2.0")

@@ -121,7 +121,7 @@ def hincrbyfloat(client: Client, argv: list[bytes]) -> bytes:
     by = parse_long_double(argv[3])
     if by is None:
         raise NOT_A_FLOAT
-    if add_long_doubles(by, (0, 0)) is None:
+    if argv[3][-1:] in b"fFyY" and add_long_doubles(by, (0, 0)) is None:  # it ends as inf or infinity do
         raise HASH_VALUE_NAN_OR_INFINITY
     keyspace = client.keyspace
     total = hashes.increment_float(keyspace, argv[1], argv[2], by)

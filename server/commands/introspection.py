@@ -7,7 +7,7 @@ from typing import Any
 from lamina.server.aclcategories import CATEGORIES, commands_in
 from lamina.server.client import Client
 from lamina.server.commanddocs import command_docs, command_info
-from lamina.server.commands.help import declare_help
+from lamina.server.commands.help import add_help
 from lamina.server.errors import SYNTAX, CommandError
 from lamina.server.glob import compile_glob
 from lamina.server.keyspecs import keys_with_uses, takes_keys
@@ -171,4 +171,4 @@ def command_getkeysandflags(client: Client, argv: list[bytes]) -> list[Any]:
     return [[key, Distinct.words(uses)] for key, uses in _keys(argv)]
 
 
-declare_help("COMMAND", since="5.0.0")
+add_help("COMMAND", group="server", since="5.0.0")

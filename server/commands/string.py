@@ -47,7 +47,7 @@ def get(client: Client, argv: list[bytes]) -> bytes | None:
     if raw is not None:
         keyspace.hits += 1
         return raw[1:]
-    return strings.read_plain(keyspace, argv[1], engine_key)
+    return strings.read_cold(keyspace, argv[1], engine_key)
 
 
 @command(

@@ -12,7 +12,18 @@ from typing import Any, Final
 
 from lamina.server import events
 from lamina.server.cursors import Cursors, Filter, Keys
-from lamina.server.encoding import HAS_EXPIRY, TYPE_MASK, U64
+from lamina.server.encoding import (
+    BIG_STRING,
+    HASH,
+    HAS_EXPIRY,
+    LIST,
+    SET,
+    STREAM,
+    STRING,
+    TYPE_MASK,
+    U64,
+    ZSET,
+)
 from lamina.server.glob import compile_glob, is_literal, literal_prefix
 from lamina.server.keyspace import Keyspace, Value
 from lamina.server.records import BigString, Record, String
@@ -32,10 +43,22 @@ _ENCODING_NAMES: dict[type, Callable[[Any], bytes]] = {
     hashes.Hash: hashes.encoding_name,
 }
 
-_TYPES = {cls.tag: cls.name for cls in _ENCODING_NAMES if issubclass(cls, Record)}
+_TYPES: Final = {
+    STRING: b"string",
+    BIG_STRING: b"string",
+    LIST: b"list",
+    SET: b"set",
+    ZSET: b"zset",
+    HASH: b"hash",
+    STREAM: b"stream",
+}
 """The names of types, as TYPE says them, by the tags of records."""
 
+_SHARED = (1 << 31) - 1
+_SHARED_INTEGERS = 10_000
+
 _DRAWS_MAX = 100
+"""Expired keys that RANDOMKEY removes before it does without chance."""
 
 
 # -- what a key is -----------------------------------------------------------------------------------
@@ -43,7 +66,19 @@ _DRAWS_MAX = 100
 
 def encoding_name(value: Value) -> bytes:
     """Return what OBJECT ENCODING says."""
-    return _ENCODING_NAMES[value.__class__](value)
+    encoding_of = _ENCODING_NAMES.get(value.__class__)
+    if encoding_of is not None:
+        return encoding_of(value)
+    assert isinstance(value, Record)
+    return value.name  # a stream: there is one way to keep it, which is called as the type
+
+
+def reference_count(value: Value) -> int:
+    """Return what OBJECT REFCOUNT says: small integers are one object to Redis, which is never freed."""
+    if encoding_name(value) != b"int":
+        return 1
+    text = value.value if isinstance(value, String) else value
+    return _SHARED if isinstance(text, bytes) and 0 <= int(text) < _SHARED_INTEGERS else 1
 
 
 def find_quietly(keyspace: Keyspace, key: bytes) -> Value | None:

@@ -1,6 +1,7 @@
 """SORT: the elements of a list, set or sorted set, ordered by themselves or by what other keys say of them.
 
-Steps: take the elements, look up what each is weighed by, order them, cut out LIMIT, look up what GET asks for.
+Steps: take the elements, look up what each is weighed by, order them, cut out LIMIT, look up what GET asks
+for.
 
 The order is Redis's. Numbers are compared as doubles, and where they are equal the elements by their bytes.
 With ALPHA texts are compared as C strings, up to a NUL, as a server in the C locale does, but by all their

@@ -16,11 +16,11 @@ from lamina.server.errors import (
     STRING_TOO_LONG,
     WRONG_TYPE,
 )
-from lamina.server.keyspace import ABSENT, Keyspace, Value
+from lamina.server.keyspace import Keyspace, Value
 from lamina.server.longdouble import LongDouble, add_long_doubles, format_long_double, parse_long_double
 from lamina.server.numbers import INTEGER_MAX, INTEGER_MIN, parse_integer
 from lamina.server.records import BigString, Record, String
-from lamina.server.store import HOT_OVERHEAD_BYTES, HOT_SIZE_MAX
+from lamina.server.store import ABSENT, HOT_OVERHEAD_BYTES, HOT_SIZE_MAX
 from lamina.server.types import bigstrings
 
 BIG_SIZE_MIN = bigstrings.SIZE_MIN
@@ -114,13 +114,16 @@ def put_many(keyspace: Keyspace, keys: list[bytes], texts: list[bytes]) -> None:
         put(keyspace, key, text)
 
 
-def read_plain(keyspace: Keyspace, key: bytes, engine_key: bytes) -> bytes | None:
-    """Return the string at a key that is not hot, or None, counted as a hit or a miss. Errors: WRONGTYPE."""
-    raw = keyspace.store.get_plain(engine_key)
+def read_cold(keyspace: Keyspace, key: bytes, engine_key: bytes) -> bytes | None:
+    """Return what `read` does, at a key that is not hot. Cost: one lookup, whatever it finds."""
+    raw = keyspace.store.get_record(engine_key)
     if raw is None:
-        return read(keyspace, key)
-    keyspace.hits += 1
-    return raw[1:]
+        keyspace.note_miss(key)
+        return None
+    if raw[:1] == PLAIN_STRING:
+        keyspace.hits += 1
+        return raw[1:]
+    return read(keyspace, key)
 
 
 def read_many(keyspace: Keyspace, keys: list[bytes]) -> list[bytes | None]:
@@ -148,25 +151,26 @@ def increment(keyspace: Keyspace, key: bytes, by: int) -> int:
     Errors: WRONGTYPE, not an integer, overflow.
     """
     engine_key = keyspace.record_prefix + key
-    raw = keyspace.hot.get(engine_key) or keyspace.store.get_plain(engine_key)
-    value: Value | None = raw[1:] if raw is not None else keyspace.find(key)
-    if value is None:
+    raw = keyspace.hot.get(engine_key) or keyspace.store.get_record(engine_key)
+    if raw is None:
+        value: Value | None = None
         total = by
     else:
-        number = parse_integer(value if isinstance(value, bytes) else text_of(keyspace, value))
+        value = raw[1:] if raw[:1] == PLAIN_STRING else keyspace.find(key)
+        number = 0 if value is None else parse_integer(text_of(keyspace, value))
         if number is None:
             raise NOT_AN_INTEGER
         total = number + by
     if not INTEGER_MIN <= total <= INTEGER_MAX:
         raise OVERFLOW
-    if raw is None or keyspace.is_observed:
-        replace(keyspace, key, value, b"%d" % total)
-    else:
+    if engine_key in keyspace.hot and not keyspace.is_observed:
         # `replace` without two calls: a third of an INCR.
         entries = keyspace.entries
         if engine_key not in entries:
             keyspace.store.existed[engine_key] = True
         entries[engine_key] = keyspace.hot[engine_key] = PLAIN_STRING + b"%d" % total
+    else:
+        replace(keyspace, key, value, b"%d" % total)
     if keyspace.listens:
         keyspace.event(events.STRING, b"incrby", key)
     return total

@@ -10,14 +10,22 @@ the order is too, made of them when it is first asked for:
     _pending    what has changed since: key -> whether it is there now. It is merged at the next question, so
                 writes alone never pay for order
 
-Invariants: the keys are those of the scores, one for each. `_sorted` is only there while the scores are held.
-No key of `_pending` is in `_sorted` if it says True, and every one is if it says False. `check` asserts them.
+Of a set on disk it is remembered how far it has been emptied from either end, since a sorted set is often a
+queue. Where keys have been removed the engine has tombstones, until compaction meets them, and a read from
+the beginning would pass over all of them: ZPOPMIN of a set that has lost 2,500 members takes 0.05 ms, not 3.
+
+    _floor      no key is below
+    _ceiling    no key is at it or above; None if that is not known
+
+Invariants: the keys are those of the scores, one for each, and from `_floor` to `_ceiling`. `_sorted` is only
+there while the scores are held. No key of `_pending` is in `_sorted` if it says True, and every one is if it
+says False. `check` asserts them.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from sortedcontainers import SortedList
@@ -29,8 +37,8 @@ from lamina.server.store import Store
 SCORE_SIZE = 8
 """Bytes of a key before the member."""
 
-KEY_OVERHEAD_BYTES = 64
-"""Memory of a sorted key beside the member's bytes: an object header, the score, a place in a list."""
+KEY_OVERHEAD_BYTES = 44
+"""Memory of a sorted key beside its bytes: an object header and a place in a list (measured)."""
 
 _MERGE_RATIO = 32
 """Merging costs about 0.06 µs per key that is there, adding or removing one 2 µs: with more than one change
@@ -43,7 +51,7 @@ _FEW = 64
 class Order:
     """The keys of a sorted set, score + member, in order."""
 
-    __slots__ = ("_pending", "_sorted", "end", "prefix", "scores", "store")
+    __slots__ = ("_ceiling", "_floor", "_pending", "_sorted", "end", "prefix", "scores", "store")
 
     def __init__(self, store: Store, prefix: bytes, scores: Elements) -> None:
         """`scores` is the map from member to score, whose order this is."""
@@ -53,6 +61,8 @@ class Order:
         self.scores = scores
         self._sorted: SortedList[bytes] | None = None
         self._pending: dict[bytes, bool] = {}
+        self._floor = b""
+        self._ceiling: bytes | None = None
 
     # -- changes: the caller makes the same one in the scores --------------------------------------
 
@@ -66,7 +76,16 @@ class Order:
             store.existed[engine_key] = False
         entries[engine_key] = b""
         if self._sorted is not None:
-            self._note(key, True)
+            # As in `remove`, the note is made here: a call less.
+            pending = self._pending
+            if key in pending:
+                del pending[key]
+            else:
+                pending[key] = True
+        if key < self._floor:
+            self._floor = key
+        if self._ceiling is not None and key >= self._ceiling:
+            self._ceiling = None
 
     def remove(self, key: bytes) -> None:
         """Remove a key that is there."""
@@ -77,14 +96,11 @@ class Order:
             store.existed[engine_key] = True
         entries[engine_key] = None
         if self._sorted is not None:
-            self._note(key, False)
-
-    def _note(self, key: bytes, is_there: bool) -> None:
-        pending = self._pending
-        if key in pending:
-            del pending[key]  # it was changed the other way before
-        else:
-            pending[key] = is_there
+            pending = self._pending
+            if key in pending:
+                del pending[key]  # it was added since
+            else:
+                pending[key] = False
 
     def pop(self, *, last: bool) -> bytes:
         """Remove the first or the last key, of which there is one at least, and return it."""
@@ -92,6 +108,10 @@ class Order:
         if self.scores.touch() is None:
             key = next(self._scan(b"", None, last))
             self.remove(key)
+            if last:
+                self._ceiling = key
+            else:
+                self._floor = key
             return key
         # By its place, without a search: half of the time of `remove`.
         key = self._merged().pop(-1 if last else 0)
@@ -102,6 +122,17 @@ class Order:
             store.existed[engine_key] = True
         entries[engine_key] = None
         return key
+
+    def remove_run(self, keys: Sequence[bytes]) -> None:
+        """Remove keys that are there, neighbours in ascending order."""
+        remove = self.remove
+        for key in keys:
+            remove(key)
+        if keys and self.scores.held is None:
+            if not self.count(b"", keys[0]):
+                self._floor = keys[-1]
+            elif not self.count(keys[-1], None):
+                self._ceiling = keys[0]
 
     def drop(self) -> None:
         """Remove all keys, before the scores are dropped. Cost: O(1) for a large set."""
@@ -204,7 +235,11 @@ class Order:
             return []
         if self.scores.touch() is not None:
             order = self._merged()
-            first = order.bisect_left(start) if start else 0
+            if not skip:
+                # No positions: half of the time of what follows.
+                found = order.irange(start, stop, (True, False), reverse)
+                return list(found if limit < 0 else islice(found, limit))
+            first = order.bisect_left(start)
             end = len(order) if stop is None else order.bisect_left(stop)
             if reverse:
                 end -= skip
@@ -229,10 +264,16 @@ class Order:
         assert found is not None
         return found[0][len(self.prefix) :]
 
+    def _bounds(self, start: bytes, stop: bytes | None) -> tuple[bytes, bytes]:
+        """Return the engine's keys between which to read, without what has been emptied."""
+        ceiling = self._ceiling
+        if ceiling is not None and (stop is None or stop > ceiling):
+            stop = ceiling
+        return self.prefix + max(start, self._floor), self.end if stop is None else self.prefix + stop
+
     def _scan(self, start: bytes, stop: bytes | None, reverse: bool) -> Iterator[bytes]:
         """Yield keys from the engine."""
-        low = self.prefix + start
-        high = self.end if stop is None else self.prefix + stop
+        low, high = self._bounds(start, stop)
         if low >= high:
             return
         cut = len(self.prefix)
@@ -241,8 +282,7 @@ class Order:
 
     def _take(self, start: bytes, stop: bytes | None, limit: int) -> list[bytes]:
         """Return keys from the engine, read in chunks: a third of the time of `_scan`."""
-        low = self.prefix + start
-        high = self.end if stop is None else self.prefix + stop
+        low, high = self._bounds(start, stop)
         found: list[bytes] = []
         if low >= high:
             return found
@@ -261,6 +301,8 @@ class Order:
         scores = self.scores
         expected = sorted(encode_score(DOUBLE.unpack(raw)[0]) + member for member, raw in scores.items())
         assert found == expected, (found, expected)
+        assert not found or found[0] >= self._floor
+        assert not found or self._ceiling is None or found[-1] < self._ceiling
         if self._sorted is not None:
             assert scores.held is not None
             assert all((key in self._sorted) is not there for key, there in self._pending.items())

@@ -153,6 +153,6 @@ def remove(keyspace: Keyspace, key: bytes, wanted: Range, event: bytes) -> int:
             keyspace.event(events.GENERIC, b"del", key)
         return count
     keys = wanted.keys(zset)
-    zset.remove_keys(keys)
+    zset.remove_run(keys)
     save_removal(keyspace, key, zset, event)
     return len(keys)

@@ -101,22 +101,29 @@ class ZSet(Collection, tag=ZSET, name=b"zset"):
     def put(self, member: bytes, score: float) -> int:
         """Give a member a score, which is a number; returns ADDED, CHANGED or SAME."""
         elements = self.elements
+        order = self.order
         held = elements.held
         old = elements.get(member) if held is None else held.get(member)
+        is_new = old is None
         if old is not None:
             old_score: float = _unpack(old)[0]
             if old_score == score:
                 return SAME
-            self.order.remove(encode_score(old_score) + member)
+            # Here and below what encode_score does to positive scores: two calls are a tenth of a ZADD.
+            order.remove((_pack(-old_score) if old_score > 0.0 else encode_score(old_score)) + member)
         elif self.form == LISTPACK and (
             elements.size >= LIMITS.zset_listpack_entries or len(member) > LIMITS.zset_listpack_value
         ):
             self.form = SKIPLIST
-        if score == 0.0:
-            score = self._zero(score)
-        elements.put_known(member, _pack(score), old is None)
-        self.order.add(encode_score(score) + member)
-        return ADDED if old is None else CHANGED
+        if score > 0.0:
+            elements.put_known(member, _pack(score), is_new)
+            order.add(_pack(-score) + member)
+        else:
+            if score == 0.0:
+                score = self._zero(score)
+            elements.put_known(member, _pack(score), is_new)
+            order.add(encode_score(score) + member)
+        return ADDED if is_new else CHANGED
 
     def _zero(self, score: float) -> float:
         """Return a score of zero as a set of this form keeps it."""
@@ -155,12 +162,12 @@ class ZSet(Collection, tag=ZSET, name=b"zset"):
         self.order.remove(encode_score(_unpack(raw)[0]) + member)
         return True
 
-    def remove_keys(self, keys: Sequence[bytes]) -> None:
-        """Remove members by their keys in the order, which are there."""
-        forget, remove = self.elements.remove_known, self.order.remove
+    def remove_run(self, keys: Sequence[bytes]) -> None:
+        """Remove members by their keys in the order, which are neighbours there, in ascending order."""
+        forget = self.elements.remove_known
         for key in keys:
             forget(key[SCORE_SIZE:])
-            remove(key)
+        self.order.remove_run(keys)
 
     def fill(self, scores: dict[bytes, float]) -> None:
         """Give an empty set its members, and the form Redis chooses for a result."""
@@ -218,7 +225,7 @@ class ZSet(Collection, tag=ZSET, name=b"zset"):
             return popped
         keys = self.order.between(0, count, reverse=last)
         popped = self.scored(keys)
-        self.remove_keys(keys)
+        self.remove_run(keys[::-1] if last else keys)
         return popped
 
 

@@ -28,10 +28,12 @@ from harness.resp import Argument
 
 
 def random_fields(pair: Pair, *words: Argument) -> None:
-    """Compare how many there are, and all if that leaves no choice."""
+    """Compare how many there are, and which if that leaves no choice."""
     size = pair("HLEN", words[1]) if len(words) > 1 else None
-    if isinstance(size, int) and size <= 1:
+    if size in (0, 1):
         pair(*words)
+    elif len(words) == 2:
+        pair.type_only(*words)
     else:
         pair.same_length(*words)
 

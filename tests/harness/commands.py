@@ -186,7 +186,6 @@ OTHER_TYPES: Family = [
     command("SADD", KEYS, several(ELEMENTS)),
     command("HSET", KEYS, several(ELEMENTS, VALUES)),
     command("ZADD", KEYS, several(SMALL, ELEMENTS)),
-    command("XADD", KEYS, st.sampled_from(["1-1", "2-0", "5-5"]), several(ELEMENTS, VALUES, most=2)),
     command("DEL", KEYS),
     command("PEXPIRE", KEYS, "100000"),
 ]

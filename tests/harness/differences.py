@@ -41,6 +41,30 @@ NEW_IN_7_2 = "client no-touch|client setinfo|waitaof|command docs|object help|xi
 
 DIFFERENCES = (
     Difference(
+        "Redis remembers how a string was made; Lamina goes by what it is",
+        "object encoding ",
+        r"\$(3\r\nraw|6\r\nembstr)",
+        r"\$(6\r\nembstr|3\r\nint)",
+    ),
+    Difference(
+        "7.2: a short list is a listpack",
+        "object encoding ",
+        r"\$9\r\nquicklist",
+        r"\$8\r\nlistpack",
+    ),
+    Difference(
+        "7.2: LPOS refuses the smallest of all ranks",
+        "lpos .* rank -9223372036854775808",
+        "",
+        r"-ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+    ),
+    Difference(
+        "7.2: a timeout too large for the clock is out of range, not negative",
+        "(blpop|brpop|blmove|brpoplpush|blmpop|bzpopmin|bzpopmax|bzmpop) ",
+        r"-ERR timeout is negative",
+        r"-ERR timeout is out of range",
+    ),
+    Difference(
         "7.2: a small set of strings is a listpack",
         "object encoding ",
         r"\$9\r\nhashtable",

@@ -118,7 +118,8 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
     error = failure_of(Config(), path)
     assert (error.source, error.line_number, error.line, error.reason) == (path, 3, line, reason)
     assert str(error) == (
-        f"*** FATAL CONFIG FILE ERROR ***\nReading the configuration file {path}, at line 3\n>>> '{line}'\n{reason}"
+        f"*** FATAL CONFIG FILE ERROR ***\nReading the configuration file {path}, at line 3\n"
+        f">>> '{line}'\n{reason}"
     )
     assert isinstance(error, ConfigError)
 
@@ -195,7 +196,8 @@ include other/*.conf
         "60",
     )
     config.set({
-        b"save": b"60 5", b"maxclients": b"300", b"hz": b"20", b"maxmemory": b"1gb", b"busy-reply-threshold": b"8",
+        b"save": b"60 5", b"maxclients": b"300", b"hz": b"20", b"maxmemory": b"1gb",
+        b"busy-reply-threshold": b"8",
         b"slowlog-max-len": b"300", b"client-output-buffer-limit": b"pubsub 1mb 2 3",
     })  # fmt: skip
     config.rewrite()

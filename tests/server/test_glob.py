@@ -1,4 +1,4 @@
-"""Patterns, as far as can be said alone; tests/compat/test_foundations.py asks a real server."""
+"""Patterns, as far as can be said alone; tests/compat/test_text.py asks a real server."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from lamina.server.errors import (
     WRONG_TYPE,
     CommandError,
 )
-from lamina.server.limits import LIMITS
 from lamina.server.records import Record
 from lamina.server.types import hashes
 
@@ -38,15 +36,6 @@ def hashed(
     if request.param != "held":
         local.reload()
     return local
-
-
-@pytest.fixture
-def limits() -> Iterator[None]:
-    """Put the limits back afterwards."""
-    before = {name: getattr(LIMITS, name) for name in LIMITS.__slots__}
-    yield
-    for name, value in before.items():
-        setattr(LIMITS, name, value)
 
 
 def pairs_of(flat: list[bytes]) -> dict[bytes, bytes]:
@@ -226,9 +215,8 @@ def scan(local: LocalClient, key: str, *options: Any) -> list[bytes]:
 
 
 @pytest.mark.parametrize("entries", [0, 512])
-@pytest.mark.usefixtures("limits")
 def test_scan(hashed: LocalClient, entries: int) -> None:
-    LIMITS.hash_listpack_entries = entries
+    hashed.server.config.set({b"hash-max-listpack-entries": b"%d" % entries})
     hashed("HSET", "h", "f0", "v0")
     assert pairs_of(scan(hashed, "h")) == FIELDS
     assert pairs_of(scan(hashed, "h", "COUNT", 7)) == FIELDS
@@ -267,10 +255,8 @@ def test_odd_cursors(local: LocalClient) -> None:
         assert local("HSCAN", "h", cursor) == [b"0", [b"f", b"v"]]
 
 
-@pytest.mark.usefixtures("limits")
 def test_encoding(local: LocalClient) -> None:
-    LIMITS.hash_listpack_entries = 4
-    LIMITS.hash_listpack_value = 8
+    local.server.config.set({b"hash-max-listpack-entries": b"4", b"hash-max-listpack-value": b"8"})
     local("HSET", "many", *("a1b2c3d4"))
     assert encoding(local, b"many") == b"listpack"
     local("HSET", "many", "e", 5)

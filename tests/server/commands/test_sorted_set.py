@@ -362,7 +362,7 @@ def test_ranges(call: Call, line: str, reply: str) -> None:
 
 def test_ranges_of_equal_scores(call: Call, local: LocalClient) -> None:
     """Members of one score are in the order of their bytes, whatever bytes these are."""
-    members = [b"", b"\0", b"\0\0", b"a", b"a\0", b"a\xff", b"ab", b"\xff", b"\xff\xff"]
+    members = [b"", b"\0", b"\0\0", b"a", b"a\0", b"ab", b"a\xff", b"\xff", b"\xff\xff"]
     shuffled = random.Random(1).sample(members, len(members))
     local("ZADD", "z", *(word for member in shuffled for word in (1, member)))
     local("ZADD", "z", -1, "below", "1.0000000000000002", "above")
