@@ -46,7 +46,9 @@ _BY_GROUP: Final = {
 
 _SORT: Final = frozenset(("dangerous", "list", "set", "sortedset"))
 _SPECIAL: Final = {
-    **dict.fromkeys(("FLUSHALL", "FLUSHDB", "SWAPDB", "RESTORE-ASKING"), frozenset(("keyspace", "dangerous"))),
+    **dict.fromkeys(
+        ("FLUSHALL", "FLUSHDB", "SWAPDB", "RESTORE-ASKING"), frozenset(("keyspace", "dangerous"))
+    ),
     **dict.fromkeys(("KEYS", "RESTORE", "MIGRATE"), frozenset(("keyspace", "dangerous"))),
     **dict.fromkeys(("LASTSAVE", "ROLE"), frozenset(("admin", "dangerous"))),
     **dict.fromkeys(("SORT", "SORT_RO"), _SORT),

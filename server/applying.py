@@ -1,7 +1,7 @@
 """What a change of the configuration does to a server that runs.
 
-Most parameters are read where they matter, each time. Here are the others: those that hot paths have a copy of,
-and those that something has to be done about.
+Most parameters are read where they matter, each time. Here are the others: those that hot paths have a copy
+of, and those that something has to be done about.
 """
 
 from __future__ import annotations

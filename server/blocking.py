@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lamina.engine import EngineError
 from lamina.server.client import SILENT
-from lamina.server.errors import CommandError
+from lamina.server.errors import INTERNAL_ERROR, CommandError
 from lamina.server.replies import NO_REPLY, NULL_ARRAY, SUSPENDED
 
 if TYPE_CHECKING:
@@ -187,17 +187,17 @@ def _serve_key(keyspace: Keyspace, key: bytes) -> None:
         return
     at = 0
     while at < len(queue):
-        if keyspace.find(key) is None:
-            return
         wait = queue[at]
         reply = NOTHING
-        if not wait.client.closing:  # else what it took would be lost
-            try:
+        try:
+            if keyspace.find(key) is None:
+                return
+            if not wait.client.closing:  # else what it took would be lost
                 reply = wait.attempt(key)
-            except CommandError as error:
-                reply = error.release()
-            except Exception as error:
-                reply = _note_failure(wait, key, error)
+        except CommandError as error:
+            reply = error.release()
+        except Exception as error:
+            reply = _note_failure(wait, key, error)
         if reply is NOTHING:
             at += 1
         else:
@@ -209,10 +209,9 @@ def _note_failure(wait: Wait, key: bytes, error: Exception) -> CommandError:
     server = wait.client.server
     log.error("serving a client that waits at %s failed", key[:64], exc_info=error)
     if isinstance(error, EngineError | OSError):
-        server.note_engine_error(error)
-        reply = CommandError(b"ERR " + str(error).encode(errors="replace"))
+        reply = server.note_damage(error)
     else:
-        reply = CommandError(b"ERR internal error: the server's log has the details")
+        reply = INTERNAL_ERROR
     server.note_error(reply)
     server.fail_tick(reply)
     return reply

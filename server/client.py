@@ -32,8 +32,9 @@ RESTRICTED: Final = 256  # the user may not do everything
 NO_TOUCH: Final = 512
 CLOSING: Final = 1024  # what follows in the pipeline is not run
 DEFERRED: Final = 2048  # pushes wait for the end of the command that runs
+CAREFUL: Final = 4096  # something on the disk is damaged: commands that write have turns of their own
 
-SERVER_WIDE: Final = PAUSED | MONITORED | WRITES_REFUSED
+SERVER_WIDE: Final = PAUSED | MONITORED | WRITES_REFUSED | CAREFUL
 """Gates that are closed for all clients at once."""
 
 
@@ -95,7 +96,8 @@ class Client:
         self.out_bytes = 0
         """Bytes of large replies in `out`; small ones are not counted."""
         self.pushes: list[int] = []
-        """Positions in `out` of what is no reply: it stays if the tick fails."""
+        """Positions in `out` of what stays if the tick fails: pushes, which are no replies, and replies that
+        nothing which may be undone has a part in."""
         self.deferred: list[bytes] = []
         """Pushes that came amid the client's own command: they follow its reply."""
         self.pending: deque[list[bytes]] = deque()

@@ -103,15 +103,22 @@ class Connection(asyncio.Protocol):
             self._break_off(client)
 
     def _break_off(self, client: Client) -> None:
-        """Answer a breach of the protocol and end the connection."""
+        """Answer a breach of the protocol, after all that came before it, and end the connection."""
         error = self.reader.error
         assert error is not None
-        if not client.pending:
+        if client.wait is not None or client.pending:
+            return  # run_pending will come to it
+        if not client.closing:
             client.send(CommandError(error.message))
-        client.close_after_reply()
+            client.close_after_reply()
 
-    def eof_received(self) -> None:
-        """Close: a client that has sent all it had to say has gone."""
+    def eof_received(self) -> bool:
+        """Close: a client that has sent all it had to say has gone, or reads what is left and goes then."""
+        client = self.client
+        if client is None or self.transport.get_extra_info("sslcontext") is not None:
+            return False  # with TLS nothing can be sent any more
+        client.close_after_reply()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the client."""
@@ -126,7 +133,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on."""
         self.is_writable = True
-        if self.client is not None and self.client.pending:
+        if self.client is not None and (self.client.pending or self.reader.error is not None):
             self.server.resume(self.client)
         else:
             self._resume()
@@ -153,7 +160,9 @@ class Connection(asyncio.Protocol):
             commands = list(pending)
             pending.clear()
             run_commands(client, commands)
-        if not pending:
+        if self.reader.error is not None:
+            self._break_off(client)
+        elif not pending:
             self._resume()
 
 

@@ -7,7 +7,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from lamina.engine import EngineError
-from lamina.server.expiry import expire_due
+from lamina.server.expiry import Damaged, expire_due
 
 if TYPE_CHECKING:
     from lamina.server.server import Server
@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE_S = 0.001
 _SAMPLE_MS = 100
+_AFTER_FAILURE_MS = 1000
+"""How long active expiry rests when it has met what cannot be read."""
 
 
 class Cron:
@@ -25,6 +27,8 @@ class Cron:
         self._server = server
         self._sample_ms = 0
         self._second_ms = 0
+        self._expiring_again_ms = 0
+        self._damaged: Damaged = set()
         self.is_expiring = True
         """DEBUG SET-ACTIVE-EXPIRE turns it off."""
 
@@ -50,20 +54,23 @@ class Cron:
         server = self._server
         server.clock.tick()
         is_done = True
-        if self.is_expiring and server.write_error is None:
+        now_ms = server.clock.now_ms
+        if self.is_expiring and server.write_error is None and now_ms >= self._expiring_again_ms:
+            server.end_tick()  # should this fail, it is not clients' commands that are undone
             then = perf_counter_ns()
             try:
-                is_done = expire_due(server.databases)
+                is_done = expire_due(server.databases, self._damaged)
             except (OSError, EngineError) as error:
-                server.note_engine_error(error)
+                log.error("active expiry failed: %s", error)
+                server.note_damage(error)
                 server.databases.rollback()
+                self._expiring_again_ms = now_ms + _AFTER_FAILURE_MS
             elapsed_ns = perf_counter_ns() - then
             server.stats.expiry_ns += elapsed_ns
             server.stats.expiry_cycles_cut += not is_done
             server.latency.note(b"expire-cycle", elapsed_ns, server.clock.now_ms // 1000)
             server.schedule_tick()
         server.saver.run_scheduled()
-        now_ms = server.clock.now_ms
         if now_ms - self._sample_ms >= _SAMPLE_MS:
             self._sample_ms = now_ms
             stats = server.stats

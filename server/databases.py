@@ -74,9 +74,12 @@ class Databases:
         self.on_change: Observer = lambda keyspace, key: None
         self.on_event: EventListener = lambda keyspace, kind, name, key: None
         self.on_flush: Callable[[], None] = lambda: None
+        self.is_torn = False
+        """Whether a removal of something expired has broken off half-way: only a rollback puts that right."""
         self._next_id = 0
         self._id_limit = 0
         self._next_pdb = _FIRST_FRESH_PDB
+        self._is_state_changed = False
         self.keyspaces = [Keyspace(self, index, index + 1) for index in range(count)]
         self._read_state()
 
@@ -86,6 +89,19 @@ class Databases:
         numbers = self._read_map()
         for keyspace in self.keyspaces:
             keyspace.bind(numbers.get(keyspace.index, keyspace.index + 1))
+        self._keep_state()
+
+    def _keep_state(self) -> None:
+        """Note the state that is committed now, so that going back to it does not ask the disk."""
+        self._kept = (self._id_limit, self._next_pdb, [keyspace.pdb for keyspace in self.keyspaces])
+        self._is_state_changed = False
+
+    def _restore_state(self) -> None:
+        # Ids that have been taken since are skipped: ids are plenty.
+        self._id_limit, self._next_pdb, numbers = self._kept
+        for keyspace, pdb in zip(self.keyspaces, numbers):
+            keyspace.bind(pdb)
+        self._is_state_changed = False
 
     def _read_map(self) -> dict[int, int]:
         raw = self.store.get(_MAP_KEY)
@@ -102,6 +118,7 @@ class Databases:
         away = [(index, pdb) for index, pdb in sorted(numbers.items()) if pdb != index + 1]
         flat = [self._next_pdb, *(number for pair in away for number in pair)]
         self.store.put(_MAP_KEY, b"".join(map(U32.pack, flat)), None)
+        self._is_state_changed = True
 
     def _read_map_without_next(self) -> dict[int, int]:
         kept = self._next_pdb
@@ -115,6 +132,7 @@ class Databases:
         if taken >= self._id_limit:
             self._id_limit = taken + _IDS_AT_ONCE
             self.store.put(_ID_KEY, U64.pack(self._id_limit), None)
+            self._is_state_changed = True
         self._next_id = taken + 1
         return taken
 
@@ -170,20 +188,30 @@ class Databases:
             self.gather()
             store = self.store
             if store.entries or store.is_staged or store.batch.discards:
-                self.changes += len(store.entries)
+                changes = len(store.entries)
                 store.commit()
+                self.changes += changes
         except BaseException:
             self.rollback()
             raise
+        if self._is_state_changed:
+            self._keep_state()
         if self.store.weight > self.cache_bytes >> 1:
             self.age_caches()
 
     def rollback(self) -> None:
-        """Forget everything since the last commit."""
+        """Forget everything since the last commit. Reads nothing, so that no broken disk can prevent it."""
         self.store.rollback()
         self.ready.clear()
         self.drop_caches()
-        self._read_state()
+        self.is_torn = False
+        if self._is_state_changed:
+            self._restore_state()
+
+    def offer_all(self) -> None:
+        """Let everybody who waits try again: what they have found missing may be there once more."""
+        for keyspace in self.keyspaces:
+            self.ready += [(keyspace, key) for key in keyspace.waiting]
 
     def age_caches(self) -> None:
         """Make what is cached the cold generation. Nothing may be dirty."""

@@ -1,8 +1,8 @@
 """What DEBUG looks at: digests of contents, and the inner side of a key.
 
-A digest is SHA-1 over what a client can see of a key; those of all keys are combined by exclusive or, so that
-their order does not matter. They are Lamina's own: equal contents have equal digests, however they came to be,
-and whether they are held in memory or lie on disk.
+A digest is SHA-1 over what a client can see of a key; those of all keys are combined by exclusive or, so
+that their order does not matter. They are Lamina's own: equal contents have equal digests, however they came
+to be, and whether they are held in memory or lie on disk.
 """
 
 from __future__ import annotations

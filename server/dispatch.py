@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lamina.engine import EngineError
 from lamina.server.blocking import serve_ready
 from lamina.server.client import (
+    CAREFUL,
     DEFERRED,
     IN_MULTI,
     MONITORED,
@@ -29,6 +30,7 @@ from lamina.server.client import (
     Client,
 )
 from lamina.server.errors import (
+    INTERNAL_ERROR,
     NO_AUTH,
     NOT_IN_MULTI,
     CommandError,
@@ -52,15 +54,27 @@ _HEADS: Final = [b"$%d\r\n" % size for size in range(_LARGE_REPLY_BYTES)]
 OUTPUT_PER_TURN_BYTES: Final = 1 << 20
 """Large replies a client may gather before its further commands wait until these have been sent."""
 
+_MANY: Final = 4
+"""Commands from which on it pays to see whether they can be run at once."""
+
+_TIMED_SINGLY_NS: Final = 1_000_000
+"""If commands below this count as slow, each is timed by itself."""
+
 _SPELLINGS_MAX = 4096
 _spelled: dict[bytes, Command] = {}
-"""Commands without subcommands, by the name as a client wrote it."""
+"""Commands without subcommands, by the name as a client wrote it, but for those in `_spelled_aside`."""
+_spelled_aside: dict[bytes, Command] = {}
+"""The same for commands that stand aside from the turn: see `_stands_aside`."""
 
 _RESP2_SUBSCRIBER = frozenset(
     b"SUBSCRIBE UNSUBSCRIBE PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUNSUBSCRIBE PING QUIT RESET".split()
 )
 _NOT_QUEUED = frozenset(b"EXEC DISCARD MULTI WATCH QUIT RESET".split())
 _OF_KEYS = frozenset(("write", "readonly", "may_replicate"))
+_OF_DATA = frozenset(("write", "readonly", "blocking"))
+_OF_DATA_UNFLAGGED = frozenset((b"exec", b"eval", b"evalsha", b"fcall", b"debug", b"acl", b"client|reply"))
+"""Commands that may read or write keys, or the state that lies beside them, although no flag says so; and the
+one that may have no reply."""
 _HIDDEN = frozenset(("admin", "skip_monitor"))
 """Flags of commands that MONITOR does not show once they have run."""
 
@@ -83,8 +97,29 @@ def find_command(argv: list[bytes]) -> Command:
         if found is None:
             raise unknown_subcommand(argv[1], command.wire_name)
         return found
-    if len(_spelled) < _SPELLINGS_MAX:
-        _spelled[name] = command
+    spelled = _spelled_aside if _stands_aside(command) else _spelled
+    if len(spelled) < _SPELLINGS_MAX:
+        spelled[name] = command
+    return command
+
+
+def _stands_aside(command: Command) -> bool:
+    """Tell whether a command has nothing to do with keys: if its turn fails, it has happened all the same.
+
+    MULTI has begun a transaction then, and HELLO has changed the protocol: the client must be told so.
+    """
+    return _OF_DATA.isdisjoint(command.flags) and command.wire_name not in _OF_DATA_UNFLAGGED
+
+
+def _find_unusual(client: Client, argv: list[bytes]) -> Command:
+    """Find what is not in `_spelled`; the reply of a command that stands aside stays, whatever comes."""
+    command = _spelled_aside.get(argv[0])
+    if command is None:
+        command = find_command(argv)
+        if not _stands_aside(command):
+            return command
+    if not client.gate & SILENT:
+        client.pushes.append(len(client.out))
     return command
 
 
@@ -95,6 +130,8 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
     """
     # One flat loop: split into functions for lookup, timing and encoding it costs 0.3 µs more per command
     # (benchmarks/server.py, pipelined GET). What is rare hangs on `client.gate` or on the last branch.
+    if len(commands) >= _MANY and not client.gate and _run_alike(client, commands):
+        return
     server = client.server
     out = client.out
     if not out:
@@ -114,7 +151,7 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
         try:
             command = by_name(argv[0])
             if command is None:
-                command = client.command = find_command(argv)
+                command = client.command = _find_unusual(client, argv)
             if client.gate or not command.argc_min <= len(argv) <= command.argc_max:
                 _guard(client, command, argv)
             reply = command.handler(client, argv)
@@ -171,7 +208,41 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
         serve_ready(server)
 
 
-class _Answered(Exception):
+def _run_alike(client: Client, commands: list[list[bytes]]) -> bool:
+    """Run a pipeline that consists of calls of one command at once, if the command can; tells whether.
+
+    Their time is measured together and divided among them. What is slow is not run so.
+    """
+    names = [argv[0] for argv in commands]
+    command = _spelled.get(names[0])
+    count = len(names)
+    if command is None or command.many is None or names.count(names[0]) != count:
+        return False
+    server = client.server
+    if server.slow_ns < _TIMED_SINGLY_NS or set(map(len, commands)) != {command.argc_min}:
+        return False
+    then = perf_counter_ns()
+    replies = command.many(client, commands)
+    if replies is None:
+        return False
+    if not client.out:
+        server.note_output(client)
+    kinds = set(map(type, replies))
+    if kinds == {bytes}:
+        client.out += [b"$%d\r\n%b\r\n" % (len(reply), reply) for reply in replies]
+    elif kinds == {int}:
+        client.out += [b":%d\r\n" % reply for reply in replies]
+    else:
+        resp = client.resp
+        client.out += [encode(reply, resp) for reply in replies]
+    elapsed = perf_counter_ns() - then
+    command.elapsed_ns += elapsed
+    command.histogram[(elapsed // count).bit_length()] += count
+    client.command = command
+    return True
+
+
+class _Answered(Exception):  # noqa: N818  # no error: it ends the way to the handler
     """The gates have an answer of their own; the command does not run."""
 
     def __init__(self, reply: Any) -> None:
@@ -184,6 +255,10 @@ _PARKED: Final = object()
 def _guard(client: Client, command: Command, argv: list[bytes]) -> None:
     """Let a command pass, or raise what is answered instead. The order of the checks is Redis's."""
     server = client.server
+    if client.gate & CAREFUL and "readonly" not in command.flags and server.databases.has_changes:
+        server.end_tick()
+        client.silent_from = 0
+        server.note_output(client)
     gate = client.gate
     client.is_rejected = True  # so far: see _note_error
     if not command.argc_min <= len(argv) <= command.argc_max:
@@ -257,6 +332,11 @@ def call(client: Client, command: Command, argv: list[bytes]) -> Any:
         command.failed += 1
         server.note_error(error)
         reply = error.release()
+    except (OSError, EngineError) as error:
+        if "readonly" not in command.flags or server.databases.is_torn:
+            raise  # all of the transaction is undone
+        reply = server.note_damage(error)
+        server.note_error(reply)
     if client.gate & (MONITORED | TRACKED):
         _note_run(client, command, argv)
     elapsed = perf_counter_ns() - then
@@ -293,13 +373,13 @@ def _note_failure(
     """Answer for a command that broke off in the middle; undo the tick if it may have written."""
     if isinstance(error, EngineError | OSError):
         log.error("%s failed: %s", argv[0][:64], error)
-        server.note_engine_error(error)
-        reply = CommandError(b"ERR " + str(error).encode(errors="replace"))
+        reply = server.note_damage(error)
     else:
         log.exception("internal error in %s", argv[0][:64])
-        reply = CommandError(b"ERR internal error: the server's log has the details")
+        reply = INTERNAL_ERROR
     server.note_error(reply)
-    if command is None or "readonly" not in command.flags:  # EXEC and scripts are neither read nor write
+    # EXEC and scripts are neither read nor write; and who reads may remove what has expired.
+    if command is None or "readonly" not in command.flags or server.databases.is_torn:
         server.fail_tick(reply)
     return reply
 

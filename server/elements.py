@@ -91,9 +91,7 @@ class Elements:
         if self.held is None:
             self._accesses += 1
             size = self.size
-            if size <= LOADED_AT_ONCE or (
-                size <= LOADED_EVER and self._accesses * _ACCESS_WORTH >= size
-            ):
+            if size <= LOADED_AT_ONCE or (size <= LOADED_EVER and self._accesses * _ACCESS_WORTH >= size):
                 self.load()
         return self.held
 

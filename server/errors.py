@@ -267,6 +267,10 @@ def write_failed(reason: bytes) -> CommandError:
     return CommandError(b"MISCONF Errors writing to the AOF file: %b" % reason)
 
 
+INTERNAL_ERROR = CommandError(b"ERR internal error: the server's log has the details")
+NOT_IN_TRANSACTION = CommandError(b"ERR This command commits what it finds: not in a transaction or script")
+
+
 def only_in_pubsub(name: bytes) -> CommandError:
     """Return what a RESP2 client hears that subscribed and then sends anything else."""
     return CommandError(

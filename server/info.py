@@ -1,9 +1,10 @@
 """INFO: the state of the server as lines of `name:value`, in sections.
 
-Names are Redis's, so that what reads INFO of a Redis (redis_exporter, redis-cli --stat, client libraries) reads
-this; where Redis's word is about its own mechanism, the value is that of ours which serves the purpose:
+Names are Redis's, so that what reads INFO of a Redis (redis_exporter, redis-cli --stat, client libraries)
+reads this; where Redis's word is about its own mechanism, the value is that of ours which serves the purpose:
 
-    rdb_...     SAVE and BGSAVE: flushing and syncing     aof_...     the write-ahead log; rewriting: compaction
+    rdb_...     SAVE and BGSAVE: flushing and syncing
+    aof_...     the write-ahead log; rewriting is compaction
 
 The section `# Lamina` tells of the engine: levels, memory, caches, stalls, errors.
 """
@@ -34,6 +35,7 @@ Line = tuple[str, Any]
 
 _TTL_SAMPLES: Final = 16
 _LRU_CLOCK_BITS: Final = 24
+_UNITS: Final = "KMGTP"
 _NO_REPLICATION_ID: Final = "0" * 40
 
 
@@ -237,11 +239,9 @@ def _leaves() -> Iterator[Command]:
 def _commandstats(server: Server) -> Iterator[Line]:
     for record in _leaves():
         calls, elapsed_us = record.calls, record.elapsed_ns / 1000
-        yield (
-            f"cmdstat_{record.wire_name.decode()}",
-            f"calls={calls},usec={int(elapsed_us)},usec_per_call={elapsed_us / max(calls, 1):.2f},"
-            f"rejected_calls={record.rejected},failed_calls={record.failed}",
-        )
+        text = f"calls={calls},usec={int(elapsed_us)},usec_per_call={elapsed_us / max(calls, 1):.2f}"
+        text += f",rejected_calls={record.rejected},failed_calls={record.failed}"
+        yield f"cmdstat_{record.wire_name.decode()}", text
 
 
 def _errorstats(server: Server) -> Iterator[Line]:
@@ -295,7 +295,7 @@ def _lamina(server: Server) -> Iterator[Line]:
     yield "engine_error", _one_line(server.engine_error or "")
     yield "write_error", _one_line(server.write_error or stats.write_error or "")
     yield "background_error", _one_line(stats.background_error or "")
-    yield "record_cache_bytes", databases.weight
+    yield "record_cache_bytes", databases.store.weight
     yield "record_cache_limit_bytes", databases.cache_bytes
     yield "records_cached", sum(len(keyspace.cache) + len(keyspace.cold) for keyspace in databases.keyspaces)
     hashes = sum(keyspace.count_hashes_expiring() for keyspace in databases.keyspaces)
@@ -304,21 +304,19 @@ def _lamina(server: Server) -> Iterator[Line]:
 
 
 _ENGINE_FIELDS: Final = (
-    "live_keys memtables memtable_size_bytes wal_size_bytes wal_bytes wal_syncs wal_lost_bytes cache_size_bytes"
-    " cache_limit_bytes cache_hits cache_misses cache_evictions user_bytes write_amplification read_amplification"
-    " space_amplification flushes flush_bytes flush_time_s compactions compaction_bytes compaction_time_s"
-    " moved_runs moved_segments stalls stall_time_s stall_longest_s stall_state discarded_ranges"
-    " discarded_pending_bytes snapshots worker_pid worker_deaths"
+    "live_keys memtables memtable_size_bytes wal_size_bytes wal_bytes wal_syncs wal_lost_bytes"
+    " cache_size_bytes cache_limit_bytes cache_hits cache_misses cache_evictions user_bytes"
+    " write_amplification read_amplification space_amplification flushes flush_bytes flush_time_s"
+    " compactions compaction_bytes compaction_time_s moved_runs moved_segments stalls stall_time_s"
+    " stall_longest_s stall_state discarded_ranges discarded_pending_bytes snapshots worker_pid"
+    " worker_deaths"
 ).split()
 
 
 def _engine_lines(stats: EngineStats) -> Iterator[Line]:
     for number, level in enumerate(stats.levels):
-        yield (
-            f"level{number}",
-            f"runs={level.runs},segments={level.segments},bytes={level.size_bytes},entries={level.entries},"
-            f"tombstones={level.tombstones}",
-        )
+        text = f"runs={level.runs},segments={level.segments},bytes={level.size_bytes}"
+        yield f"level{number}", f"{text},entries={level.entries},tombstones={level.tombstones}"
     for name in _ENGINE_FIELDS:
         value = getattr(stats, name)
         yield name, "" if value is None else f"{value:.3f}" if isinstance(value, float) else value
@@ -337,12 +335,8 @@ def human_size(size_bytes: int) -> str:
     """Return a size as people read it: 1.50M."""
     if size_bytes < 1024:
         return f"{size_bytes}B"
-    size = float(size_bytes)
-    for letter in "KMGTP":
-        size /= 1024
-        if size < 1024:
-            break
-    return f"{size:.2f}{letter}"
+    power = min((size_bytes.bit_length() - 1) // 10, len(_UNITS))
+    return f"{size_bytes / 1024**power:.2f}{_UNITS[power - 1]}"
 
 
 Section = Callable[["Server"], Iterator[Line]]

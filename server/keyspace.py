@@ -2,8 +2,8 @@
 
 What a key holds is
 
-    bytes       a string that does not expire: as it lies in the engine, behind its tag. It is not cached here;
-                the engine's memtable and rows are as near
+    bytes       a string that does not expire: as it lies in the engine, behind its tag. `Store.hot` has those
+                in use
     Record      anything else: decoded, and cached while it is in use
     None        nothing
 
@@ -54,7 +54,6 @@ C = TypeVar("C", bound=Collection)
 Value = bytes | Record
 
 NEVER_MS: Final = 1 << 63
-
 
 
 class Keyspace:
@@ -168,7 +167,7 @@ class Keyspace:
                 return cls.create(self)  # type: ignore[return-value]
             if value.__class__ is not cls:
                 raise WRONG_TYPE
-        return value  # type: ignore[no-any-return]
+        return value
 
     def read(self, key: bytes) -> Value | None:
         """Return what a key holds, for a command that reads: counted as hit or miss."""
@@ -209,18 +208,26 @@ class Keyspace:
         if raw[:1] == PLAIN_STRING:
             return raw[1:]
         try:
-            record = decode_record(self, raw)
+            decoded = decode_record(self, raw)
         except (ValueError, IndexError, struct.error) as error:
             raise CorruptionError(self.store.db.path, 0, f"record of key {key!r}: {error}") from None
-        self.store.weight += len(key) + record.held_bytes()
-        self.cache[key] = record
-        return record
+        self.store.weight += len(key) + decoded.held_bytes()
+        self.cache[key] = decoded
+        return decoded
 
     def _expire(self, key: bytes, value: Value) -> None:
         """Remove a key whose time has come. While the disk takes no writes it only looks removed."""
         if not self.databases.is_writable:
             return
-        self._take_out(key, value)
+        store = self.store
+        before = len(store.entries), len(store.batch.discards), store.is_staged
+        try:
+            self._take_out(key, value)
+        except BaseException:
+            # Somebody who only reads has begun to write.
+            after = len(store.entries), len(store.batch.discards), store.is_staged
+            self.databases.is_torn = before != after
+            raise
         self.databases.expired_keys += 1
         if self.listens:
             self.event(events.EXPIRED, b"expired", key)
@@ -239,7 +246,7 @@ class Keyspace:
         if value.__class__ is bytes:
             self.hot.pop(engine_key, None)
             self.store.warm.pop(engine_key, None)
-            entries[engine_key] = PLAIN_STRING + value  # type: ignore[operator]
+            entries[engine_key] = PLAIN_STRING + value
         else:
             self._put_record(key, engine_key, value)  # type: ignore[arg-type]
         if self.is_observed:
@@ -277,8 +284,8 @@ class Keyspace:
 
     def _take_out(self, key: bytes, value: Value) -> None:
         if value.__class__ is not bytes:
+            value.drop(self)  # type: ignore[union-attr]  # first, as it may have to read, which can fail
             self._forget_record(key, value)  # type: ignore[arg-type]
-            value.drop(self)  # type: ignore[union-attr]
         self._delete_raw(key)
         if self.is_observed:
             self.databases.on_change(self, key)
@@ -369,9 +376,7 @@ class Keyspace:
         """Return how many hashes have fields that expire. Cost: logarithmic."""
         return self.store.count(self.field_expiry_prefix, end_of(self.field_expiry_prefix))
 
-    def scan_keys(
-        self, start: bytes = b"", prefix: bytes = b""
-    ) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    def scan_keys(self, start: bytes = b"", prefix: bytes = b"") -> Iterator[tuple[list[bytes], list[bytes]]]:
         """Yield chunks of keys not smaller than `start` that begin with `prefix`, in order, and their raw
         records.
 

@@ -17,7 +17,7 @@ A negative start searches backwards. Cluster clients route commands by this; ACL
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from lamina.server.registry import NO_KEYS, Command, Keys, key_positions
@@ -26,7 +26,7 @@ from lamina.server.replies import Distinct
 _USES: Final = {
     "RO": (
         "EXISTS HEXISTS HLEN HSTRLEN LLEN MEMORY|USAGE OBJECT|ENCODING OBJECT|FREQ OBJECT|IDLETIME "
-        "OBJECT|REFCOUNT SCARD SISMEMBER STRLEN TOUCH TYPE WATCH XLEN ZCARD HTTL HPTTL HEXPIRETIME HPEXPIRETIME"
+        "OBJECT|REFCOUNT SCARD SISMEMBER STRLEN TOUCH TYPE WATCH XLEN ZCARD"
     ),
     "RW access": "PFDEBUG PFCOUNT",
     "RW access delete": "BLPOP BRPOP BZPOPMAX BZPOPMIN GETDEL LPOP RPOP SPOP ZPOPMAX ZPOPMIN HGETDEL",
@@ -172,7 +172,7 @@ class KeySpec(NamedTuple):
         }
 
 
-@lru_cache(maxsize=None)
+@cache
 def key_specs(record: Command) -> tuple[KeySpec, ...]:
     """Return the specifications of a command's keys."""
     written = _SPECS.get(record.name)
@@ -231,9 +231,7 @@ def keys_with_uses(record: Command, argv: list[bytes]) -> list[tuple[bytes, tupl
             unplaced = spec.flags
         for at in spec.find(argv):
             uses.setdefault(at, spec.flags)
-    return [
-        (argv[at], _narrowed(record, argv, uses.get(at, unplaced))) for at in key_positions(record, argv)
-    ]
+    return [(argv[at], _narrowed(record, argv, uses.get(at, unplaced))) for at in key_positions(record, argv)]
 
 
 def _narrowed(record: Command, argv: list[bytes], flags: tuple[str, ...]) -> tuple[str, ...]:

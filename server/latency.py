@@ -1,12 +1,12 @@
-"""The latency monitor: events that took longer than latency-monitor-threshold, and what LATENCY makes of them.
+"""The latency monitor: events that took longer than latency-monitor-threshold, and what is made of them.
 
     command, fast-command     a command, by its flag `fast`
     expire-cycle              one round of active expiry
     commit                    writing a turn's frame into the log
     aof-fsync-always          the sync that replies wait for with appendfsync always
 
-Of each event the last samples are kept, one a second: the longest in it. The histograms that LATENCY HISTOGRAM
-and INFO show are another thing: they count all calls of each command, and are kept by the registry.
+Of each event the last samples are kept, one a second: the longest in it. The histograms that LATENCY
+HISTOGRAM and INFO show are another thing: they count all calls of each command, and the registry keeps them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Event:
 class Analysis(NamedTuple):
     """What can be said of an event's samples. Times in milliseconds, the period in seconds."""
 
-    count: int
+    samples: int
     average_ms: int
     deviation_ms: int
     period_s: float
@@ -89,7 +89,7 @@ class LatencyMonitor:
             f"{'-' * 80}\n"
         )
         labels = [_ago(now_s - time_s) for time_s, _ in event.samples]
-        return head + _columns(values, low, high) + _upright(labels)
+        return head + _columns(values, low, high) + " " * len(values) + "\n" + _upright(labels)
 
     def analyses(self) -> dict[bytes, Analysis]:
         """Return figures about each event's samples."""
@@ -151,15 +151,15 @@ def report(monitor: LatencyMonitor) -> str:
     """Return what LATENCY DOCTOR says."""
     if not monitor.threshold_ms:
         return (
-            "Latency monitoring is off. CONFIG SET latency-monitor-threshold <milliseconds> turns it on: what "
-            "takes longer is then recorded.\n"
+            "Latency monitoring is off. CONFIG SET latency-monitor-threshold <milliseconds> turns it on: "
+            "what takes longer is then recorded.\n"
         )
     if not monitor.events:
         return "No latency spike has been observed since the server has started or LATENCY RESET.\n"
     lines = ["Latency spikes have been observed:", ""]
     for number, (name, found) in enumerate(monitor.analyses().items(), 1):
         lines.append(
-            f"{number}. {name.decode()}: {found.count} latency spikes (average {found.average_ms}ms, mean "
+            f"{number}. {name.decode()}: {found.samples} latency spikes (average {found.average_ms}ms, mean "
             f"deviation {found.deviation_ms}ms, period {found.period_s:.2f} sec). Worst all time event "
             f"{found.longest_ms}ms."
         )

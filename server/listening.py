@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from lamina.engine import EngineError
 from lamina.server import commands
 from lamina.server.connection import Connection
 from lamina.server.server import Server
@@ -49,22 +50,33 @@ async def _serve(config: Config) -> int:
         server.cron.start()
         with _pidfile(config):
             log.info("Ready to accept connections")
-            _notify_supervisor("READY=1\nSTATUS=Ready to accept connections\n")
+            _notify_supervisor(config, "READY=1\nSTATUS=Ready to accept connections\n")
             await stopped.wait()
-        _notify_supervisor("STOPPING=1\n")
+        _notify_supervisor(config, "STOPPING=1\n")
     finally:
         for listener in listeners:
             listener.close()
         server.end_tick()
+        server.syncer.finish()
         for client in list(server.clients.values()):
             server.close_client(client)
         await asyncio.sleep(0)  # lets what was written leave
-        server.close()
+        is_whole = _close(server)
         if config.unixsocket:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(config.unixsocket)
     log.info("Lamina is now ready to exit, bye bye...")
-    return 0
+    return 0 if is_whole else 1
+
+
+def _close(server: Server) -> bool:
+    """Close the database; tells whether all that has been acknowledged is known to be on the disk."""
+    try:
+        server.close()
+    except (OSError, EngineError) as error:
+        log.critical("what was written last may not be on the disk: %s", error)
+        return False
+    return True
 
 
 def _on_signal(signal_number: int, stopped: asyncio.Event) -> None:
@@ -174,10 +186,10 @@ def _pidfile(config: Config):  # type: ignore[no-untyped-def]
             os.unlink(config.pidfile)
 
 
-def _notify_supervisor(state: str) -> None:
+def _notify_supervisor(config: Config, state: str) -> None:
     """Tell systemd how we are, if it asked to be told (sd_notify)."""
     path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
+    if not path or config.supervised not in ("systemd", "auto"):
         return
     if path.startswith("@"):
         path = "\0" + path[1:]

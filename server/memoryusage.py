@@ -1,8 +1,8 @@
 """MEMORY: what a key takes, and what the process takes.
 
-A key takes space in two places: on disk, as entries of the engine, and in memory while its record, and perhaps
-its elements, are cached. MEMORY USAGE adds both, before compression. The entries of a collection are counted
-exactly, in logarithmic time, and their sizes are estimated from a few that lie evenly spread.
+A key takes space in two places: on disk, as entries of the engine, and in memory while its record, and
+perhaps its elements, are cached. MEMORY USAGE adds both, before compression. The entries of a collection are
+counted exactly, in logarithmic time, and their sizes are estimated from a few that lie evenly spread.
 
 Python cannot tell what was allocated; so the process's memory is what the system says it is, and what is used
 is what it was when the server started plus what caches, memtables and clients hold by their own account.
@@ -10,8 +10,11 @@ is what it was when the server started plus what caches, memtables and clients h
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -102,6 +105,26 @@ def system_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def purge() -> None:
+    """Collect garbage, and let the C library give back pages that nothing is on, where it can."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def collector_report() -> str:
+    """Return what Python's garbage collector counts, generation by generation."""
+    lines = ["generation  objects  threshold  collections  collected  uncollectable"]
+    for number, (stats, threshold) in enumerate(zip(gc.get_stats(), gc.get_threshold())):
+        lines.append(
+            f"{number:>10}  {len(gc.get_objects(number)):>7}  {threshold:>9}  {stats['collections']:>11}  "
+            f"{stats['collected']:>9}  {stats['uncollectable']:>13}"
+        )
+    lines.append(f"allocated blocks of small objects: {sys.getallocatedblocks()}")
+    return "\n".join(lines) + "\n"
+
+
 class Memory:
     """A picture of the server's memory, in bytes."""
 
@@ -109,10 +132,12 @@ class Memory:
         databases = server.databases
         stats = databases.store.db.stats()
         self.startup = server.startup_bytes
-        self.records = databases.weight
+        self.records = databases.store.weight
         self.memtables = stats.memtable_size_bytes
         self.blocks = stats.cache_size_bytes
-        self.clients = sum(client.out_bytes + sum(map(len, client.held)) for client in server.clients.values())
+        self.clients = sum(
+            client.out_bytes + sum(map(len, client.held)) for client in server.clients.values()
+        )
         self.pending = len(databases.store.entries) * ENTRY_OVERHEAD_BYTES
         self.used = self.startup + self.records + self.memtables + self.blocks + self.clients + self.pending
         self.resident = resident_bytes()
@@ -145,11 +170,14 @@ class Memory:
             keys_count += count
             overhead = (len(keyspace.cache) + len(keyspace.cold)) * HOT_OVERHEAD_BYTES
             # Redis's names; its hash tables are what our caches are, and expiry has an index on disk.
-            yield b"db.%d" % keyspace.index, {
-                b"overhead.hashtable.main": overhead,
-                b"overhead.hashtable.expires": 0,
-                b"overhead.hashtable.slot-to-keys": 0,
-            }
+            yield (
+                b"db.%d" % keyspace.index,
+                {
+                    b"overhead.hashtable.main": overhead,
+                    b"overhead.hashtable.expires": 0,
+                    b"overhead.hashtable.slot-to-keys": 0,
+                },
+            )
         yield b"overhead.total", self.used - self.dataset
         yield b"keys.count", keys_count
         yield b"keys.bytes-per-key", self.dataset // keys_count if keys_count else 0
@@ -168,8 +196,8 @@ def report(memory: Memory, limit_bytes: int) -> str:
     lines = []
     if memory.dataset > limit_bytes:
         lines.append(
-            f"Caches and memtables hold {memory.dataset} bytes, more than `memory` allows: flushes are behind. "
-            "INFO lamina tells whether writers are being slowed."
+            f"Caches and memtables hold {memory.dataset} bytes, more than `memory` allows: flushes are "
+            "behind. INFO lamina tells whether writers are being slowed."
         )
     if memory.resident > 2 * memory.used and memory.resident > memory.startup + limit_bytes:
         lines.append(

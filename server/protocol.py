@@ -245,8 +245,10 @@ class RequestReader:
     def _feed_strict(self, data: bytes) -> Commands:
         strict = self._strict
         assert strict is not None
-        strict.buffer += data
         commands: Commands = []
+        if self.error is not None:
+            return commands  # what follows a fault is not looked at
+        strict.buffer += data
         try:
             strict.parse(commands)
         except ProtocolError as error:

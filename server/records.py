@@ -215,23 +215,20 @@ class Collection(Record):
         self.elements.let_go()
 
 
-def decode_record(keyspace: Keyspace, raw: bytes) -> bytes | Record:
-    """Return what `raw` holds: bytes for a string that does not expire.
+def decode_record(keyspace: Keyspace, raw: bytes) -> Record:
+    """Return the record that `raw` holds, which is no plain string.
 
     Errors: ValueError, IndexError or struct.error for bytes that are no record.
     """
     tag = raw[0]
-    if tag == STRING:
-        return raw[1:]
     cls = _CLASSES.get(tag & TYPE_MASK)
     if cls is None:
         raise ValueError(f"a record of unknown type {tag}")
     if tag & HAS_EXPIRY:
         record = cls.decode_body(keyspace, raw[9:])
         (record.expires_ms,) = U64.unpack_from(raw, 1)
-    else:
-        record = cls.decode_body(keyspace, raw[1:])
-    return record
+        return record
+    return cls.decode_body(keyspace, raw[1:])
 
 
 def type_name(value: bytes | Record | None) -> bytes:

@@ -246,7 +246,7 @@ _ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
     bytes: lambda reply, _: b"$%d\r\n%b\r\n" % (len(reply), reply),
     int: lambda reply, _: b":%d\r\n" % reply,
     type(None): lambda _, resp: b"$-1\r\n" if resp == 2 else b"_\r\n",
-    Simple: lambda reply, _: reply.wire,  # type: ignore[no-any-return]
+    Simple: lambda reply, _: reply.wire,
     list: _encode_array,
     tuple: _encode_array,
     dict: _encode_dict,
@@ -254,13 +254,13 @@ _ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
     frozenset: _encode_set,
     float: _encode_float,
     bool: _encode_bool,
-    CommandError: lambda reply, _: reply.reply,  # type: ignore[no-any-return]
+    CommandError: lambda reply, _: reply.reply,
     Verbatim: _encode_verbatim,
     BigNumber: _encode_big_number,
     Scored: _encode_scored,
     Pairs: _encode_pairs,
     Push: _encode_push,
     Distinct: _encode_distinct,
-    Encoded: lambda reply, _: reply.wire,  # type: ignore[no-any-return]
+    Encoded: lambda reply, _: reply.wire,
     _Token: _encode_token,
 }

@@ -22,23 +22,22 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import lamina.engine as engine
-from lamina.engine import EngineError, PoisonedError
-from lamina.server import applying
-from lamina.server.blocking import Waits, stop_waiting, time_out
+from lamina.server import applying, failures
+from lamina.server.blocking import Waits, serve_ready, stop_waiting, time_out
 from lamina.server.client import PAUSED, SERVER_WIDE, WRITES_REFUSED, Client
 from lamina.server.clock import Clock
 from lamina.server.cron import Cron
 from lamina.server.cursors import Cursors
 from lamina.server.databases import Databases
-from lamina.server.errors import CommandError, write_failed
+from lamina.server.errors import NOT_IN_TRANSACTION, CommandError, write_failed
 from lamina.server.keyspace import Keyspace
 from lamina.server.latency import LatencyMonitor
-from lamina.server.memoryusage import resident_bytes
 from lamina.server.limits import LIMITS
+from lamina.server.memoryusage import resident_bytes
 from lamina.server.monitoring import Monitors
 from lamina.server.pubsub import PubSub
 from lamina.server.redaction import redacted
-from lamina.server.registry import COMMANDS, Command
+from lamina.server.registry import COMMANDS, Command, all_commands
 from lamina.server.saving import Saver
 from lamina.server.slowlog import SlowLog
 from lamina.server.stats import Stats
@@ -73,7 +72,7 @@ class Server:
         self.replication_id = os.urandom(20).hex()
         self._engine_options = engine_options or {}
         self.databases = Databases(
-            self._open_engine(),
+            self.open_engine(),
             count=config.databases,
             clock=self.clock,
             cache_bytes=config.memory // _CACHE_SHARE,
@@ -106,6 +105,8 @@ class Server:
         self.is_pause_for_writes = False
         self.write_error: str | None = None
         """Why the disk takes no writes; None when it does."""
+        self.is_reopening = False
+        """Whether the database has been closed and could not be opened again so far."""
         self.engine_error: str | None = None
         """The last error the engine reported when reading."""
         self.on_shutdown: Callable[[], None] = lambda: None
@@ -133,7 +134,8 @@ class Server:
         """The database directory."""
         return os.path.join(self.config.dir, self.config.dbdirname)
 
-    def _open_engine(self) -> engine.Database:
+    def open_engine(self, **changes: Any) -> engine.Database:
+        """Open the database; `changes` go over the configuration. Errors: as `engine.open`."""
         config = self.config
         options: dict[str, Any] = {
             # The server syncs by itself, so that appendfsync can be changed: see cron.py and syncing.py.
@@ -148,17 +150,16 @@ class Server:
             "rate_limit_bytes_per_s": config.rate_limit,
             "open_files_max": config.open_files,
         }
-        return engine.open(self.path, **options | self._engine_options)
+        return engine.open(self.path, **options | self._engine_options | changes)
 
     def reopen(self) -> None:
-        """Close the database and open it again: DEBUG RELOAD, and recovery from a failed fsync."""
+        """Close the database and open it again: DEBUG RELOAD.
+
+        Errors: CommandError if what has been written cannot be committed first; as `failures.reopen`.
+        """
         if self.write_error is None:
-            self.databases.commit()
-        try:
-            self.databases.store.db.close()
-        except PoisonedError as error:
-            log.error("closing the database: %s", error)
-        self.databases.attach(self._open_engine())
+            self.commit_now()
+        failures.reopen(self)
 
     # -- the tick ----------------------------------------------------------------------------------
 
@@ -175,25 +176,27 @@ class Server:
         if not self.is_tick_due:
             self.schedule_tick()
 
-    def end_tick(self) -> None:
-        """Commit what the turn has changed, then send its replies."""
+    def end_tick(self) -> CommandError | None:
+        """Commit what the turn has changed, then send its replies. Returns what is sent in their place if the
+        commit fails."""
         self.is_tick_due = False
         databases = self.databases
+        failure = None
         has_written = databases.has_changes
         if has_written:
             then = time.perf_counter_ns()
             try:
                 databases.commit()
-            except (OSError, EngineError, ValueError) as error:
-                self.refuse_writes(error)
-                self.fail_tick(self.misconfigured())
+            except Exception as error:
+                has_written = False
+                failure = failures.note_failed_commit(self, error)
             if self.latency.threshold_ms:
                 self.latency.note(b"commit", time.perf_counter_ns() - then, self.clock.now_ms // 1000)
         if self.tracking.is_broadcast_due:
             self.tracking.broadcast()
         flushing = self.flushing
         self.flushing = []
-        if has_written and self.config.appendfsync == "always" and self.write_error is None:
+        if has_written and self.config.appendfsync == "always":
             self.syncer.hold(flushing)
         output_bytes = 0
         for client in flushing:
@@ -215,26 +218,30 @@ class Server:
             if client.closing and not client.held_sync:
                 self.close_client(client)
         self.stats.output_bytes += output_bytes
+        if failure is not None and databases.ready:
+            serve_ready(self)  # in a turn of its own: the one that has failed is over
+            self.schedule_tick()
+        return failure
 
     def commit_now(self) -> None:
-        """Commit in the middle of a turn: for commands that hand the data to others, as SAVE does.
+        """End the turn before the command that runs: for those that hand the data to others, as SAVE does.
 
-        Errors: CommandError, after the turn has been undone.
+        Errors: CommandError, after the turn has been undone; also inside a transaction or a script, which is
+        committed as a whole.
         """
-        try:
-            self.databases.commit()
-        except (OSError, EngineError, ValueError) as error:
-            self.refuse_writes(error)
-            self.fail_tick(self.misconfigured())
-            raise self.misconfigured() from None
+        if self.denies_blocking:
+            raise NOT_IN_TRANSACTION
+        failure = self.end_tick()
+        client = self.running
+        if client is not None:  # its further replies belong to the next turn
+            client.silent_from = 0
+            self.note_output(client)
+        if failure is not None:
+            raise failure
 
     def fail_tick(self, reply: CommandError) -> None:
         """Undo the turn so far, and let this be the answer to every command in it."""
-        self.databases.rollback()
-        wire = reply.reply
-        for client in self.flushing:
-            pushes = client.pushes
-            client.out[:] = [old if i in pushes else wire for i, old in enumerate(client.out)]
+        failures.fail_tick(self, reply)
 
     def refuse_writes(self, error: Exception) -> None:
         """Let no command write until `try_writing` has found that the disk takes it again."""
@@ -245,18 +252,7 @@ class Server:
 
     def try_writing(self) -> None:
         """See whether the disk takes writes again."""
-        db = self.databases.store.db
-        try:
-            if db.stats().write_error is not None:
-                self.reopen()  # nothing else helps after a failed fsync
-            self.databases.probe()
-        except (OSError, EngineError) as error:
-            self.write_error = str(error)
-            return
-        log.warning("the database takes writes again")
-        self.write_error = None
-        self.databases.is_writable = True
-        self.open_gate(WRITES_REFUSED)
+        failures.try_writing(self)
 
     def misconfigured(self) -> CommandError:
         """Return the error for a write that the disk refuses."""
@@ -451,15 +447,26 @@ class Server:
             for command in COMMANDS.values()
         )
 
+    def reset_statistics(self) -> None:
+        """Begin to count anew: CONFIG RESETSTAT."""
+        databases = self.databases
+        self.stats.reset()
+        self.stats.expired_keys_base = databases.expired_keys
+        self.stats.expired_fields_base = databases.expired_fields
+        for keyspace in databases.keyspaces:
+            keyspace.hits = keyspace.misses = 0
+        for command in all_commands():
+            command.reset_statistics()
+
     def note_error(self, error: CommandError) -> None:
         """Count an error reply."""
         code = error.code
         errors = self.stats.errors
         errors[code] = errors.get(code, 0) + 1
 
-    def note_engine_error(self, error: Exception) -> None:
-        """Remember what the engine could not read, for INFO."""
-        self.engine_error = str(error)
+    def note_damage(self, error: Exception) -> CommandError:
+        """Remember what the engine could not read, for INFO; returns what its command is answered."""
+        return failures.note_damage(self, error)
 
     def note_slow(self, client: Client, command: Command, argv: list[bytes], elapsed_us: int) -> None:
         """Log a command that took long, by either of two measures."""
@@ -482,5 +489,7 @@ class Server:
                 self.databases.commit()
         finally:
             self.syncer.close()
-            self.databases.store.db.close()
-            self.saver.close()
+            try:
+                self.databases.store.db.close()
+            finally:
+                self.saver.close()

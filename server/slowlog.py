@@ -32,13 +32,9 @@ class SlowLog:
         self.entries: deque[SlowCommand] = deque()
         self._next_id = 0
 
-    def add(
-        self, argv: list[bytes], elapsed_us: int, client: Client, time_s: int, entries_max: int
-    ) -> None:
+    def add(self, argv: list[bytes], elapsed_us: int, client: Client, time_s: int, entries_max: int) -> None:
         """Keep a command, cut to a size that can be kept."""
-        entry = SlowCommand(
-            self._next_id, time_s, elapsed_us, shorten(argv), client.address, client.name
-        )
+        entry = SlowCommand(self._next_id, time_s, elapsed_us, shorten(argv), client.address, client.name)
         self._next_id += 1
         self.entries.appendleft(entry)
         self.trim(entries_max)

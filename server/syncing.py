@@ -1,7 +1,9 @@
 """When the log reaches the disk: appendfsync.
 
-With `always` the turn's clients are held; a thread syncs; when it is done, what they were to be sent is sent.
-Turns that end while a sync runs are covered by the next one: group commit. Other clients are served meanwhile.
+With `always` the turn's clients are held; a thread syncs; when it is done, what they were to be sent is
+sent. Turns that end while a sync runs are covered by the next one: group commit. Other clients are served
+meanwhile.
+
 With `everysec` the same thread syncs once a second, and nobody waits. It can be changed at any time.
 """
 
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import TYPE_CHECKING
 
 from lamina.engine import EngineError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from lamina.server.server import Server
 
 log = logging.getLogger(__name__)
+
+_POLL_S = 0.0005
 
 
 class Syncer:
@@ -37,7 +41,9 @@ class Syncer:
     def hold(self, clients: list[Client]) -> None:
         """Send these clients nothing until all that has been written so far is durable."""
         if self._server.loop is None:  # no loop, no thread: tests
-            self._server.databases.store.db.sync()
+            error = self._sync()
+            if error is not None:
+                self._fail(clients, error)
             return
         asked = self._ask()
         for client in clients:
@@ -54,6 +60,11 @@ class Syncer:
     def is_syncing(self) -> bool:
         """Whether a sync runs or is due."""
         return self._asked != self._done
+
+    def wait_idle(self) -> None:
+        """Wait until no sync runs: the database is to be closed."""
+        while self.is_syncing:
+            sleep(_POLL_S)
 
     def _ask(self) -> int:
         if self._thread is None:
@@ -74,45 +85,65 @@ class Syncer:
                 if self._is_closed:
                     return
                 asked = self._asked
-            error: Exception | None = None
             then = perf_counter_ns()
-            try:
-                server.databases.store.db.sync()
-            except (OSError, EngineError) as failure:
-                error = failure
+            error = self._sync()
             self._done = asked
             try:
                 server.loop.call_soon_threadsafe(self._release, asked, error, perf_counter_ns() - then)
             except RuntimeError:
                 return  # the loop has ended
 
+    def _sync(self) -> Exception | None:
+        try:
+            self._server.databases.store.db.sync()
+        except (OSError, EngineError) as error:
+            return error
+        except Exception as error:
+            log.exception("internal error in a sync")
+            return error
+        return None
+
     def _release(self, done: int, error: Exception | None, elapsed_ns: int) -> None:
         """Send what waited for sync number `done`, in the loop's thread."""
         server = self._server
         if self._held:
             server.latency.note(b"aof-fsync-always", elapsed_ns, server.clock.now_ms // 1000)
+        held = [client for client in self._held if client.held_sync <= done]
+        self._held = [client for client in self._held if client.held_sync > done]
         if error is not None:
-            server.refuse_writes(error)
-        held, self._held = self._held, []
+            self._fail(held, error)
+            return
         for client in held:
-            if client.held_sync > done:
-                self._held.append(client)
-                continue
             client.held_sync = 0
             wire = b"".join(client.held)
             client.held.clear()
             connection = client.connection
             if connection is None:
                 continue
-            if error is not None:
-                # Whether the writes survive is unknown: no reply is right. Redis ends the process here.
-                server.kill_client(client)
-                continue
             if wire:
                 server.stats.output_bytes += len(wire)
                 connection.transport.write(wire)
             if client.closing:
                 server.close_client(client)
+
+    def _fail(self, clients: list[Client], error: Exception) -> None:
+        """End the connections of those whose writes may survive or not: no reply is right.
+
+        Redis ends the process here.
+        """
+        self._server.refuse_writes(error)
+        for client in clients:
+            client.out.clear()
+            client.held.clear()
+            client.held_sync = 0
+            if client.connection is not None:
+                self._server.kill_client(client)
+
+    def finish(self) -> None:
+        """Stop the thread, and send what has waited for the disk: the server ends."""
+        self.close()
+        if self._held:
+            self._release(self._asked, self._sync(), 0)
 
     def close(self) -> None:
         """Stop the thread."""

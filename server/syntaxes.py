@@ -7,6 +7,8 @@
     [...]          optional           a | b          one of them           (a | b)        the same, required
     x [x ...]      x once or more     [x ...]        x any number of times
 
+Around alternatives < > are the same as ( ), and a bar between two words needs none of them.
+
 Clients draw hints from this; redis-cli does while one types.
 """
 
@@ -18,6 +20,8 @@ from typing import Any, Final
 from lamina.server.replies import Distinct
 
 _tokens = re.compile(r"\.\.\.|[\[\]()|]|[^\s\[\]()|]+").findall
+
+_single_word = re.compile(r"<([^\s<>|\[\]]+)>").sub
 
 _KEYS: Final = frozenset("key source destination sourcekey destkey newkey key1 key2 dst src".split())
 _INTEGERS: Final = frozenset(
@@ -37,11 +41,28 @@ Argument = dict[bytes, Any]
 
 def parse_syntax(syntax: str, name: str) -> list[Argument]:
     """Return the arguments behind the name of the command, which may be two words: CONFIG GET."""
-    words = _tokens(syntax)[len(name.split("|")) :]
+    plain = _single_word("\\1", syntax).replace("<", "(").replace(">", ")")
+    words = _bracketed(_tokens(plain)[len(name.split("|")) :])
     arguments, end = _parse_sequence(words, 0)
     if end != len(words):
         raise ValueError(f"{name}: brackets that do not match in {syntax!r}")
     return arguments
+
+
+def _bracketed(words: list[str]) -> list[str]:
+    """Put brackets around alternatives that have none."""
+    found: list[str] = []
+    depth = 0
+    for at, word in enumerate(words):
+        next_word = words[at + 1] if at + 1 < len(words) else ""
+        is_inside = bool(found) and found[-1] == "|"
+        if depth == 0 and next_word == "|" and word not in "])" and not is_inside:
+            found.append("(")
+        found.append(word)
+        depth += (word in "[(") - (word in "])")
+        if depth == 0 and is_inside and next_word != "|":
+            found.append(")")
+    return found
 
 
 def _parse_sequence(words: list[str], at: int) -> tuple[list[Argument], int]:
@@ -89,7 +110,7 @@ def _parse_group(words: list[str], at: int) -> tuple[Argument, int]:
     while True:
         start = at
         branch, at = _parse_sequence(words, at)
-        is_multiple = is_multiple or words[at - 1] == "..." and at > start
+        is_multiple = is_multiple or (words[at - 1] == "..." and at > start)
         branches.append(branch)
         if at == len(words):
             raise ValueError(f"an open bracket in {' '.join(words)}")

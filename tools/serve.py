@@ -1,6 +1,6 @@
 """lamina serve: a Redis that keeps its data on disk.
 
-    lamina serve [redis.conf] [--port 6379] [--dir .] [--memory 256mb] [--directive value ...]
+lamina serve [redis.conf] [--port 6379] [--dir .] [--memory 256mb] [--directive value ...]
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ from lamina.engine import EngineError
 from lamina.server.config import Config, ConfigError
 from lamina.server.listening import run
 
-_LEVELS = {"debug": logging.DEBUG, "verbose": logging.INFO, "notice": logging.INFO, "warning": logging.WARNING}
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "verbose": logging.INFO,
+    "notice": logging.INFO,
+    "warning": logging.WARNING,
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -27,7 +32,7 @@ def main(arguments: list[str]) -> int:
         level=_LEVELS[config.loglevel],
         format="%(process)d:M %(asctime)s.%(msecs)03d %(levelname).1s %(message)s",
         datefmt="%d %b %Y %H:%M:%S",
-        **({"filename": config.logfile} if config.logfile else {"stream": sys.stdout}),  # type: ignore[arg-type]
+        **({"filename": config.logfile} if config.logfile else {"stream": sys.stdout}),
     )
     for warning in config.warnings:
         logging.warning(warning)

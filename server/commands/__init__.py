@@ -7,14 +7,20 @@ on data, that goes to types/. `make docs` then writes docs/commands.md anew.
 from __future__ import annotations
 
 from lamina.server.commands import (
+    acl,
     client,
     client_tracking,
+    cluster,
     connection,
+    debug,
     generic,
     hash,  # noqa: A004
+    introspection,
     list,  # noqa: A004
+    metrics,
     monitor,
     pubsub,
+    replication,
     server,
     set,  # noqa: A004
     sort,
@@ -25,14 +31,20 @@ from lamina.server.commands import (
 )
 
 GROUPS = (
+    acl,
     client,
     client_tracking,
+    cluster,
     connection,
+    debug,
     generic,
     hash,
+    introspection,
     list,
+    metrics,
     monitor,
     pubsub,
+    replication,
     server,
     set,
     sort,

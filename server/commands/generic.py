@@ -105,17 +105,23 @@ def type_(client: Client, argv: list[bytes]) -> Simple:
 # --- Expiry
 
 
-def _expire(client: Client, argv: list[bytes], *, unit_ms: int, base_ms: int, name: bytes) -> int:
-    """Do what EXPIRE does; the time is given in units of `unit_ms` and counts from `base_ms`."""
+def _parse_conditions(argv: list[bytes]) -> list[bytes]:
+    """Return what has to hold for a key to be given a time. Errors: unknown or contradictory ones."""
     conditions = [argument.upper() for argument in argv[3:]]
     for condition, argument in zip(conditions, argv[3:]):
         if condition not in _CONDITIONS:
-            raise CommandError(b"ERR Unsupported option %b" % argument)
-    if len(conditions) > 1:
-        if b"NX" in conditions and any(condition != b"NX" for condition in conditions):
-            raise _NX_WITH_OTHERS
-        if b"GT" in conditions and b"LT" in conditions:
-            raise _GT_WITH_LT
+            # A C string: a NUL ends it.
+            raise CommandError(b"ERR Unsupported option %b" % argument.split(b"\0", 1)[0])
+    if b"NX" in conditions and any(condition != b"NX" for condition in conditions):
+        raise _NX_WITH_OTHERS
+    if b"GT" in conditions and b"LT" in conditions:
+        raise _GT_WITH_LT
+    return conditions
+
+
+def _expire(client: Client, argv: list[bytes], *, unit_ms: int, base_ms: int, name: bytes) -> int:
+    """Do what EXPIRE does; the time is given in units of `unit_ms` and counts from `base_ms`."""
+    conditions = _parse_conditions(argv) if len(argv) > 3 else ()
     at_ms = expire_change_ms(argv[2], unit_ms=unit_ms, base_ms=base_ms, name=name)
     return int(keys.expire(client.keyspace, argv[1], at_ms, conditions))
 

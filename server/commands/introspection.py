@@ -38,9 +38,7 @@ def command_(client: Client, argv: list[bytes]) -> list[Any]:
     return [command_info(record) for _, record in sorted(COMMANDS.items())]
 
 
-@command(
-    "COMMAND|COUNT", arity=2, flags="loading stale", since="2.8.13", complexity="O(1)", group="server"
-)
+@command("COMMAND|COUNT", arity=2, flags="loading stale", since="2.8.13", complexity="O(1)", group="server")
 def command_count(client: Client, argv: list[bytes]) -> int:
     """Return how many commands there are.
 

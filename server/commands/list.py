@@ -287,7 +287,7 @@ def _take_or_wait(client: Client, keys: list[bytes], wait_ms: int, take: Callabl
 @command(
     "BLPOP",
     arity=-3,
-    flags="write noscript blocking",
+    flags="write blocking",
     keys=KEYS_BEFORE_LAST,
     since="2.0.0",
     complexity="O(N) with N keys",
@@ -306,7 +306,7 @@ def blpop(client: Client, argv: list[bytes]) -> Any:
 @command(
     "BRPOP",
     arity=-3,
-    flags="write noscript blocking",
+    flags="write blocking",
     keys=KEYS_BEFORE_LAST,
     since="2.0.0",
     complexity="O(N) with N keys",
@@ -359,7 +359,7 @@ def _move_or_wait(
 @command(
     "BLMOVE",
     arity=6,
-    flags="write denyoom noscript blocking",
+    flags="write denyoom blocking",
     keys=TWO_KEYS,
     since="6.2.0",
     complexity="O(1)",
@@ -377,7 +377,7 @@ def blmove(client: Client, argv: list[bytes]) -> Any:
 @command(
     "BRPOPLPUSH",
     arity=4,
-    flags="write denyoom noscript blocking",
+    flags="write denyoom blocking",
     keys=TWO_KEYS,
     since="2.2.0",
     complexity="O(1)",

@@ -384,7 +384,7 @@ def zrangestore(client: Client, argv: list[bytes]) -> int:
     scores: dict[bytes, float] = {}
     if zset is not None:
         scores.update(zset.scored(wanted.keys(zset, reverse=reverse, skip=skip, limit=limit)))
-    return zsets.store(keyspace, argv[1], scores, b"zrangestore")
+    return zsets.store(keyspace, argv[1], scores, b"zrangestore", grows=True)
 
 
 @command("ZCOUNT", arity=4, flags="readonly fast", keys=ONE_KEY, since="2.0.0", complexity="O(log N)")

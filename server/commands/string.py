@@ -15,7 +15,7 @@ from lamina.server.errors import (
 from lamina.server.keyspace import Keyspace
 from lamina.server.numbers import INTEGER_MIN
 from lamina.server.records import Record
-from lamina.server.registry import ALL_KEYS, ONE_KEY, PAIRS, TWO_KEYS, command
+from lamina.server.registry import ALL_KEYS, ONE_KEY, PAIRS, TWO_KEYS, command, many
 from lamina.server.replies import OK, Simple
 from lamina.server.types import lcs, strings
 
@@ -50,6 +50,12 @@ def get(client: Client, argv: list[bytes]) -> bytes | None:
     return strings.read_cold(keyspace, argv[1], engine_key)
 
 
+@many("GET")
+def get_many(client: Client, argvs: list[list[bytes]]) -> list[bytes | None] | None:
+    """Run a pipeline of GETs."""
+    return strings.read_plain(client.keyspace, [argv[1] for argv in argvs])
+
+
 @command(
     "SET",
     arity=-3,
@@ -76,6 +82,13 @@ def set_(client: Client, argv: list[bytes]) -> Simple | bytes | None:
     if keyspace.listens:
         keyspace.event(events.STRING, b"set", argv[1])
     return OK
+
+
+@many("SET")
+def set_many(client: Client, argvs: list[list[bytes]]) -> list[Simple] | None:
+    """Run a pipeline of SETs without options."""
+    is_done = strings.put_plain(client.keyspace, [argv[1] for argv in argvs], [argv[2] for argv in argvs])
+    return [OK] * len(argvs) if is_done else None
 
 
 def _set_with_options(client: Client, argv: list[bytes]) -> Simple | bytes | None:
@@ -298,6 +311,12 @@ def incr(client: Client, argv: list[bytes]) -> int:
     INCR key
     """
     return strings.increment(client.keyspace, argv[1], 1)
+
+
+@many("INCR")
+def incr_many(client: Client, argvs: list[list[bytes]]) -> list[int] | None:
+    """Run a pipeline of INCRs."""
+    return strings.increment_plain(client.keyspace, [argv[1] for argv in argvs], 1)
 
 
 @command("DECR", arity=2, flags="write denyoom fast", keys=ONE_KEY, since="1.0.0", complexity="O(1)")

@@ -236,11 +236,15 @@ def _settle(keyspace: Keyspace, key: bytes, record: Hash, fields: Sequence[bytes
     """Remove what has expired of a hash; returns what is left of it."""
     if not keyspace.databases.is_writable:
         return _view_of_live(keyspace, record)
-    while record.expire_fields(keyspace, key, _SETTLED_AT_ONCE):
-        if fields is not None:
-            # There are more than one command should remove.
-            record.expire_these(keyspace, key, _expired_of(keyspace, record, fields))
-            break
+    try:
+        while record.expire_fields(keyspace, key, _SETTLED_AT_ONCE):
+            if fields is not None:
+                # There are more than one command should remove.
+                record.expire_these(keyspace, key, _expired_of(keyspace, record, fields))
+                break
+    except BaseException:
+        keyspace.databases.is_torn = True
+        raise
     return record if record.elements.size else None
 
 

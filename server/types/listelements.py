@@ -394,9 +394,11 @@ class ListElements:
 
     def drop(self) -> None:
         """Remove all elements. Cost: O(1) for a large list. It must not be used afterwards."""
+        if not self.size:
+            return
         if self.size > rules.DELETED_SINGLY:
             self.store.discard(self.prefix, end_of(self.prefix))
-        elif self.size:
+        else:
             delete, prefix = self.store.delete, self.prefix
             if self.is_dense:
                 elements = list(map(_pack, range(self.head, self.tail)))

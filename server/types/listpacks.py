@@ -23,13 +23,15 @@ _COUNTED_NODE_BYTES: Final = 8192
 
 _ELEMENT_BYTES_MIN: Final = 2
 _DIGITS_MAX: Final = 20
-_ABOVE_DIGITS: Final = ord("9") + 1
+
+LAST_DIGIT: Final = ord("9")
+"""What begins above it is no number."""
 
 
 def packed_size(value: bytes) -> int:
     """Return the bytes that a value takes in a listpack."""
     size = len(value)
-    if 0 < size <= _DIGITS_MAX and value[0] < _ABOVE_DIGITS:
+    if 0 < size <= _DIGITS_MAX and value[0] <= LAST_DIGIT:
         number = parse_integer(value)
         if number is not None:
             return _packed_integer_size(number)
@@ -59,7 +61,7 @@ def is_too_large(packed_bytes: int, size: int) -> bool:
     """Tell whether a listpack of so many bytes and elements would no longer be one node."""
     limit = LIMITS.list_max_listpack_size
     if limit < 0:
-        return packed_bytes > _NODE_BYTES[max(limit, -5)]
+        return packed_bytes > _NODE_BYTES[-1] and packed_bytes > _NODE_BYTES[max(limit, -5)]
     return size > (limit or 1) or packed_bytes > _COUNTED_NODE_BYTES
 
 

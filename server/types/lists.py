@@ -23,6 +23,7 @@ from lamina.server.types import listediting
 from lamina.server.types.listelements import ListElements
 from lamina.server.types.listpacks import (
     EMPTY_BYTES,
+    LAST_DIGIT,
     fits_in_half,
     half_size_max,
     is_too_large,
@@ -98,13 +99,19 @@ class List(Collection, tag=LIST, name=b"list"):
     def note_added(self, values: list[bytes], size: int) -> None:
         """Values are added, so that there are `size` elements; `packed_bytes` is known."""
         packed_bytes = self.packed_bytes
+        plain_bytes = added_bytes = 0
+        for value in values:
+            length = len(value)
+            plain_bytes += length
+            # The short way of packed_size: a tenth of a push to a short list.
+            added_bytes += length + 2 if 0 < length < 64 and value[0] > LAST_DIGIT else packed_size(value)
         if self.form == LISTPACK:
-            if is_too_large(packed_bytes + sum(map(len, values)), size):
+            if is_too_large(packed_bytes + plain_bytes, size):
                 self.form = QUICKLIST
         elif size > 2 * half_size_max():
             self.packed_bytes = -1  # it would take many pops until it mattered again
             return
-        self.packed_bytes = packed_bytes + sum(map(packed_size, values))
+        self.packed_bytes = packed_bytes + added_bytes
 
     def note_replaced(self, old: bytes, value: bytes) -> None:
         """A value is about to be replaced, and `packed_bytes` is known."""
@@ -170,9 +177,15 @@ def pop(keyspace: Keyspace, key: bytes, record: List, *, left: bool) -> bytes:
     """Take one element from the list at `key`, which is `record`; an empty list goes away."""
     elements = record.elements
     value = elements.pop_left() if left else elements.pop_right()
-    if record.packed_bytes >= 0 or record.form == QUICKLIST:
+    # The short ways of note_removed and _end_removal: a fifth of a pop from a short list each.
+    if record.form == LISTPACK and 0 < len(value) < 64 and value[0] > LAST_DIGIT:
+        record.packed_bytes -= len(value) + 2
+    elif record.packed_bytes >= 0 or elements.size <= half_size_max():
         record.note_removed([value])
-    _end_removal(keyspace, key, record, b"lpop" if left else b"rpop")
+    if not elements.size or not elements.is_dense or keyspace.listens:
+        _end_removal(keyspace, key, record, b"lpop" if left else b"rpop")
+    elif keyspace.is_observed or key not in keyspace.dirty:
+        keyspace.mark(key)
     return value
 
 

@@ -26,6 +26,9 @@ HASHTABLE: Final = 2
 
 _NAMES = (b"intset", b"listpack", b"hashtable")
 
+_INTEGER_SIZE_MAX = 20
+"""Bytes of the longest 64-bit integer."""
+
 _AT_ONCE = 256
 """Members of the smallest set that are held against the others together."""
 
@@ -63,6 +66,9 @@ def _form_with(record: Set, member: bytes) -> int:
         return INTSET if record.elements.size <= LIMITS.set_intset_entries else HASHTABLE
     if record.elements.size > LIMITS.set_listpack_entries or len(member) > LIMITS.set_listpack_value:
         return HASHTABLE
+    if record.form == INTSET and LIMITS.set_listpack_value < _INTEGER_SIZE_MAX:
+        # The integers that are there may be too long for a listpack.
+        return natural_form(record.elements.keys())
     return LISTPACK
 
 

@@ -75,18 +75,15 @@ def sort(keyspace: Keyspace, key: bytes, request: Request) -> list[bytes | None]
     if not isinstance(record, List | Set | ZSet):
         raise WRONG_TYPE
     first, stop = _clip(request, record.size)
-    if first >= stop:
-        chosen: list[bytes] = []
-        if request.is_sorted:
-            # Whether all elements have weights is found out all the same.
-            _sorted(keyspace, _elements(record), request, 0)
-    elif not request.is_sorted and isinstance(record, Set) and request.target is not None:
-        # What is stored must not depend on how a set happens to lie.
-        chosen = _slice(record, first, stop, reverse=request.is_descending)
-    elif not request.is_sorted:
-        chosen = _slice(record, first, stop, reverse=request.is_descending and not isinstance(record, Set))
-    else:
+    if request.is_sorted:
+        # Also if nothing is to be returned: whether all weights are numbers is found out all the same.
         chosen = _sorted(keyspace, _elements(record), request, stop)[first:]
+    elif first < stop:
+        # A set has no order of its own to be turned round, unless the result is stored: then it is sorted.
+        is_turned = request.is_descending and (request.target is not None or not isinstance(record, Set))
+        chosen = _slice(record, first, stop, reverse=is_turned)
+    else:
+        chosen = []
     if not request.get:
         return chosen  # type: ignore[return-value]
     lookups = [_lookup(keyspace, pattern) for pattern in request.get]
@@ -142,31 +139,40 @@ def _sorted(keyspace: Keyspace, elements: list[bytes], request: Request, stop: i
         weights: list[bytes | None] = elements  # type: ignore[assignment]
     else:
         weights = list(map(_lookup(keyspace, request.by), elements))
-    order = _first_of_all if stop * _FEW > len(elements) else _first_few
-    if not request.is_alpha:
-        items = list(zip(_numbers(weights), elements))
-        return [element for _, element in order(items, stop, request.is_descending, None)]
-    if request.target is None:
-        weights = _as_c_strings(weights)
-    if request.by is None and weights is elements:
-        return order(elements, stop, request.is_descending, None)
-    # What has no weight comes first, before the empty text. Elements with equal weights stay as they are.
-    keys = [(weight is not None, weight) for weight in weights]
-    positions = order(range(len(elements)), stop, request.is_descending, keys.__getitem__)
+    is_descending = request.is_descending
+    if request.is_alpha:
+        if request.target is None:
+            weights = _as_c_strings(weights)
+        if weights is elements:
+            return _first(elements, stop, is_descending, None)
+        # What has no weight comes first, before the empty text. Elements of equal weight stay as they are.
+        keys = [(weight is not None, weight) for weight in weights]
+        positions = _first(range(len(elements)), stop, is_descending, keys.__getitem__)
+    else:
+        numbers = _numbers(weights)
+        if stop * _FEW <= len(elements):
+            pairs = _first(list(zip(numbers, elements)), stop, is_descending, None)
+            return [element for _, element in pairs]
+        # By their bytes first, where numbers are equal: two sorts by one column each beat one by pairs.
+        positions = sorted(range(len(elements)), key=elements.__getitem__, reverse=is_descending)
+        positions.sort(key=numbers.__getitem__, reverse=is_descending)
+        del positions[stop:]
     return [elements[position] for position in positions]
 
 
-def _first_of_all(items: Any, stop: int, is_descending: bool, key: Callable[[int], Any] | None) -> list[Any]:
-    return sorted(items, key=key, reverse=is_descending)[:stop]
-
-
-def _first_few(items: Any, stop: int, is_descending: bool, key: Callable[[int], Any] | None) -> list[Any]:
-    return nlargest(stop, items, key) if is_descending else nsmallest(stop, items, key)
+def _first(
+    items: Sequence[Any], stop: int, is_descending: bool, key: Callable[[Any], Any] | None
+) -> list[Any]:
+    """Return the first `stop` items in order; those with equal keys stay in theirs."""
+    if stop * _FEW > len(items):
+        return sorted(items, key=key, reverse=is_descending)[:stop]
+    choose = nlargest if is_descending else nsmallest
+    return choose(stop, items, key)
 
 
 def _as_c_strings(texts: list[bytes | None]) -> list[bytes | None]:
     """Return what C sees of the texts; the list itself if that is all."""
-    if not any(text is not None and b"\0" in text for text in texts):
+    if b"\0" not in b"".join(filter(None, texts)):
         return texts
     return [None if text is None else text.split(b"\0", 1)[0] for text in texts]
 

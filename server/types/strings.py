@@ -83,7 +83,10 @@ def put(keyspace: Keyspace, key: bytes, text: bytes, *, expires_ms: int = 0) -> 
 
 
 def _make_room(keyspace: Keyspace, engine_key: bytes) -> bool:
-    """Prepare for a plain string at a key that is not hot; False if it holds something that has to go first."""
+    """Prepare for a plain string at a key that is not hot.
+
+    False if it holds something that has to go first.
+    """
     store = keyspace.store
     store.warm.pop(engine_key, None)
     old = store.entries.get(engine_key, ABSENT)
@@ -98,6 +101,16 @@ def _make_room(keyspace: Keyspace, engine_key: bytes) -> bool:
     return True
 
 
+def _put_new(keyspace: Keyspace, engine_key: bytes, raw: bytes) -> None:
+    """Store the raw record of a small plain string at a key that holds nothing, as the caller has just
+    seen."""
+    store = keyspace.store
+    if engine_key not in store.entries:
+        store.existed[engine_key] = False
+    store.entries[engine_key] = keyspace.hot[engine_key] = raw
+    store.weight += len(engine_key) + HOT_OVERHEAD_BYTES
+
+
 def replace(keyspace: Keyspace, key: bytes, old: Value | None, text: bytes) -> None:
     """Let `key`, which holds the string `old` or nothing, hold another; its expiry stays."""
     if old.__class__ is String and len(text) < BIG_SIZE_MIN:
@@ -109,9 +122,97 @@ def replace(keyspace: Keyspace, key: bytes, old: Value | None, text: bytes) -> N
 
 
 def put_many(keyspace: Keyspace, keys: list[bytes], texts: list[bytes]) -> None:
-    """Let each key hold the string beside it, in that order. Cost: as `put`."""
-    for key, text in zip(keys, texts):
-        put(keyspace, key, text)
+    """Let each key hold the string beside it, in that order. Cost: as `put_plain` or `put`."""
+    if not put_plain(keyspace, keys, texts):
+        for key, text in zip(keys, texts):
+            put(keyspace, key, text)
+
+
+def put_plain(keyspace: Keyspace, keys: list[bytes], texts: list[bytes]) -> bool:
+    """Let each key hold the string beside it, in that order.
+
+    False, and nothing has happened, unless all strings are small, the keys hold plain strings or nothing, and
+    nobody has to be told. Cost: 0.4 µs for each that is hot, half of it waiting for memory.
+    """
+    if keyspace.is_observed or keyspace.listens or max(map(len, texts)) >= HOT_SIZE_MAX:
+        return False
+    prefix, hot, entries = keyspace.record_prefix, keyspace.hot, keyspace.entries
+    engine_keys = [prefix + key for key in keys]
+    if None in map(hot.get, engine_keys):
+        for key in engine_keys:
+            if key not in hot and not _make_room(keyspace, key):
+                return False
+    _note_existing(keyspace, engine_keys)
+    raws = dict(zip(engine_keys, [PLAIN_STRING + text for text in texts]))
+    entries.update(raws)
+    hot.update(raws)
+    return True
+
+
+def _note_existing(keyspace: Keyspace, engine_keys: list[bytes]) -> None:
+    """Tell the engine of hot keys about to be written that they exist, unless they are pending already."""
+    entries, hot = keyspace.entries, keyspace.hot
+    existed = keyspace.store.existed
+    for key in engine_keys:
+        if key in hot and key not in entries:
+            existed[key] = True
+
+
+def read_plain(keyspace: Keyspace, keys: list[bytes]) -> list[bytes | None] | None:
+    """Return the strings at keys, None where there is nothing, counted as hits and misses.
+
+    None if some key holds anything but a plain string. Cost: 0.3 µs for each that is hot.
+    """
+    prefix = keyspace.record_prefix
+    engine_keys = [prefix + key for key in keys]
+    raws = list(map(keyspace.hot.get, engine_keys))
+    if None not in raws:
+        keyspace.hits += len(raws)
+        return [raw[1:] for raw in raws]  # type: ignore[index]
+    get_record = keyspace.store.get_record
+    raws = [get_record(key) if raw is None else raw for key, raw in zip(engine_keys, raws)]
+    if any(raw is not None and raw[0] != STRING for raw in raws):
+        return None
+    for key, raw in zip(keys, raws):
+        if raw is None:
+            keyspace.note_miss(key)
+        else:
+            keyspace.hits += 1
+    return [None if raw is None else raw[1:] for raw in raws]
+
+
+def increment_plain(keyspace: Keyspace, keys: list[bytes], by: int) -> list[int] | None:
+    """Add to the integers at keys, 0 where there is none; returns the sums.
+
+    None, and nothing has happened, unless the keys are different and hold plain strings that are integers or
+    nothing, the sums fit, and nobody has to be told.
+    """
+    if keyspace.is_observed or keyspace.listens:
+        return None
+    prefix, hot = keyspace.record_prefix, keyspace.hot
+    engine_keys = [prefix + key for key in keys]
+    if len(set(engine_keys)) != len(engine_keys):
+        return None
+    raws = list(map(hot.get, engine_keys))
+    if None in raws:
+        get_record = keyspace.store.get_record
+        raws = [get_record(key) if raw is None else raw for key, raw in zip(engine_keys, raws)]
+        if any(raw is not None and raw[0] != STRING for raw in raws):
+            return None
+    numbers = [0 if raw is None else parse_integer(raw[1:]) for raw in raws]
+    if None in numbers:
+        return None
+    totals = [number + by for number in numbers]  # type: ignore[operator]
+    if min(totals) < INTEGER_MIN or max(totals) > INTEGER_MAX:
+        return None
+    for key, raw in zip(engine_keys, raws):
+        if raw is None:
+            _put_new(keyspace, key, PLAIN_STRING)
+    _note_existing(keyspace, engine_keys)
+    changed = dict(zip(engine_keys, [PLAIN_STRING + b"%d" % total for total in totals]))
+    keyspace.entries.update(changed)
+    hot.update(changed)
+    return totals
 
 
 def read_cold(keyspace: Keyspace, key: bytes, engine_key: bytes) -> bytes | None:
@@ -128,14 +229,11 @@ def read_cold(keyspace: Keyspace, key: bytes, engine_key: bytes) -> bytes | None
 
 def read_many(keyspace: Keyspace, keys: list[bytes]) -> list[bytes | None]:
     """Return the strings at keys, None for what is missing or no string, counted as hits and misses."""
-    prefix, hot = keyspace.record_prefix, keyspace.hot
+    found = read_plain(keyspace, keys)
+    if found is not None:
+        return found
     texts: list[bytes | None] = []
     for key in keys:
-        raw = hot.get(prefix + key)
-        if raw is not None:
-            keyspace.hits += 1
-            texts.append(raw[1:])
-            continue
         value = keyspace.read(key)
         is_string = value.__class__ is bytes or isinstance(value, String | BigString)
         texts.append(text_of(keyspace, value) if is_string else None)  # type: ignore[arg-type]
@@ -155,6 +253,9 @@ def increment(keyspace: Keyspace, key: bytes, by: int) -> int:
     if raw is None:
         value: Value | None = None
         total = by
+        if not (keyspace.is_observed or keyspace.listens):
+            _put_new(keyspace, engine_key, PLAIN_STRING + b"%d" % total)
+            return total
     else:
         value = raw[1:] if raw[:1] == PLAIN_STRING else keyspace.find(key)
         number = 0 if value is None else parse_integer(text_of(keyspace, value))

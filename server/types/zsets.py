@@ -170,11 +170,12 @@ class ZSet(Collection, tag=ZSET, name=b"zset"):
         self.order.remove_run(keys)
 
     def fill(self, scores: dict[bytes, float]) -> None:
-        """Give an empty set its members, and the form Redis chooses for a result."""
-        if not fits_listpack(len(scores), max(map(len, scores), default=0)):
-            self.form = SKIPLIST
+        """Give an empty set, whose form has been chosen, its members."""
         put, add = self.elements.put_known, self.order.add
+        longest_max = LIMITS.zset_listpack_value
         for member, score in scores.items():
+            if len(member) > longest_max and self.form == LISTPACK:
+                self.form = SKIPLIST
             put(member, _pack(score if score else self._zero(score)), True)
             add(encode_score(score) + member)
 
@@ -313,13 +314,21 @@ def pop(keyspace: Keyspace, key: bytes, zset: ZSet, count: int, *, last: bool) -
     return popped
 
 
-def store(keyspace: Keyspace, key: bytes, scores: dict[bytes, float], event: bytes) -> int:
-    """Let `key` hold these members, whatever it held; nothing if there are none. Returns how many."""
+def store(
+    keyspace: Keyspace, key: bytes, scores: dict[bytes, float], event: bytes, *, grows: bool = False
+) -> int:
+    """Let `key` hold these members, whatever it held; nothing if there are none. Returns how many.
+
+    Redis chooses the form of a result by its longest member, or, if it `grows`, as members are added: it
+    makes a difference to any -0.0 before the longest.
+    """
     if not scores:
         if keyspace.remove(key) and keyspace.listens:
             keyspace.event(events.GENERIC, b"del", key)
         return 0
     zset = ZSet(keyspace, keyspace.databases.take_id(), 0)
+    if not fits_listpack(len(scores), 0 if grows else max(map(len, scores))):
+        zset.form = SKIPLIST
     zset.fill(scores)
     keyspace.put(key, zset)
     if keyspace.listens:

@@ -53,6 +53,12 @@ DIFFERENCES = (
         r"\$8\r\nlistpack",
     ),
     Difference(
+        "7.2: blocking commands may be called from scripts, in which they do not wait",
+        "command info (blpop|brpop|blmove|brpoplpush)$",
+        ".*noscript",
+        "(?!.*noscript)",
+    ),
+    Difference(
         "7.2: LPOS refuses the smallest of all ranks",
         "lpos .* rank -9223372036854775808",
         "",

@@ -234,6 +234,7 @@ class LaminaServer(Server):
     def command(self) -> list[str]:
         """Return the command line of `lamina serve`."""
         fixed = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data)]
+        fixed += ["--enable-debug-command", "yes"]
         program = [sys.executable, "-m", "lamina.tools", "serve"]
         return [*program, *self.configuration, *fixed, *self.flags]
 

@@ -80,7 +80,9 @@ class ElementsMachine(RuleBasedStateMachine):
     @rule(first=st.integers(0, 70), length=st.integers(0, 70), reverse=st.booleans())
     def positions(self, first: int, length: int, reverse: bool) -> None:
         ordered = self.ordered()[:: -1 if reverse else 1]
-        assert self.elements.between(first, first + length, reverse=reverse) == ordered[first : first + length]
+        assert (
+            self.elements.between(first, first + length, reverse=reverse) == ordered[first : first + length]
+        )
         assert self.elements.at(first) == (self.ordered()[first] if first < len(ordered) else None)
 
     @rule()

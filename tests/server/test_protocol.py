@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def new_reader(*, is_authenticated: bool = True) -> RequestReader:
 def feed_in_pieces(reader: RequestReader, data: bytes, cuts: list[int]) -> list[list[bytes]]:
     commands = []
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         if start < stop and reader.error is None:
             commands += reader.feed(data[start:stop])
     return commands
@@ -46,7 +47,9 @@ def feed_in_pieces(reader: RequestReader, data: bytes, cuts: list[int]) -> list[
 # What looks like heads of requests inside of arguments is what confuses readers.
 arguments = st.one_of(
     st.binary(max_size=12),
-    st.sampled_from([b"", b"*1", b"$3", b"*2\r\n", b"\r\n", b"$-1\r\n", b"*1\r\n$4\r\nPING\r\n", b"x" * 3000]),
+    st.sampled_from(
+        [b"", b"*1", b"$3", b"*2\r\n", b"\r\n", b"$-1\r\n", b"*1\r\n$4\r\nPING\r\n", b"x" * 3000]
+    ),
 )
 commands = st.lists(st.lists(arguments, min_size=1, max_size=4), max_size=6)
 

@@ -529,11 +529,6 @@ def test_an_element_that_cannot_be_moved_undoes_the_push(
 
     monkeypatch.setattr(lists, "push", break_off)
     pushing = local.connect()
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            lists, "push", lambda keyspace, key, values, left: lists.store(keyspace, key, values) or 1
-        )
-        del patch
     lists.store(local.client.keyspace, b"l", [b"a"])
     reply = pushing("GET", "nothing")
     monkeypatch.undo()

@@ -238,10 +238,11 @@ def test_negative_zero(call: Call, local: LocalClient) -> None:
     assert call("ZRANK z c") == 2
     assert call("ZCOUNT z -0 0") == 3
     assert call("ZCOUNT z 0 -0") == 3
+    # A range that is stored is small before the long member comes; a union is large from the start.
     assert call("ZRANGESTORE y z 0 -1") == 4
-    assert call("ZSCORE y c") == b"-0"
-    assert call("ZRANGESTORE y z 0 2") == 3
     assert call("ZSCORE y c") == b"0"
+    assert call("ZUNIONSTORE y 1 z") == 4
+    assert call("ZSCORE y c") == b"-0"
     assert call("ZPOPMIN z 3") == [b"a", b"0", b"b", b"0", b"c", b"-0"]
 
 

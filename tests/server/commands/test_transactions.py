@@ -98,8 +98,8 @@ class TestWatch:
     @pytest.mark.parametrize(
         "change",
         [
-            ("SET", "k", "2"), ("APPEND", "k", "x"), ("DEL", "k"), ("EXPIRE", "k", "100"), ("RENAME", "k", "z"),
-            ("FLUSHALL",), ("SET", "k", "1"), ("RENAME", "other", "k"),
+            ("SET", "k", "2"), ("APPEND", "k", "x"), ("DEL", "k"), ("EXPIRE", "k", "100"), ("FLUSHALL",),
+            ("RENAME", "k", "z"), ("SET", "k", "1"), ("RENAME", "other", "k"),
         ],
         ids=" ".join,
     )  # fmt: skip

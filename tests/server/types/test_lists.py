@@ -39,7 +39,7 @@ class ListMachine(RuleBasedStateMachine):
     def open(self, size: int, is_loaded: bool) -> None:
         self.before = rules.LOADED_AT_ONCE, rules.LOADED_EVER
         if not is_loaded:
-            rules.LOADED_AT_ONCE = rules.LOADED_EVER = -1  # type: ignore[misc]
+            rules.LOADED_AT_ONCE = rules.LOADED_EVER = -1
         self.store = Store(engine.open("/db", fs=MemoryFileSystem(), **TINY))
         # Neighbours below and above: a range that reaches too far finds them.
         for neighbour in (b"\0\0\0\1e\0\0\0\0\0\0\0\0x", b"\0\0\0\1e\0\0\0\0\0\0\0\2x"):
@@ -51,7 +51,7 @@ class ListMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
-            rules.LOADED_AT_ONCE, rules.LOADED_EVER = self.before  # type: ignore[misc]
+            rules.LOADED_AT_ONCE, rules.LOADED_EVER = self.before
             self.store.commit()
             self.elements.check()
             assert_consistent(self.store.db)
@@ -231,7 +231,7 @@ def is_held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "on disk":
         monkeypatch.setattr(rules, "LOADED_AT_ONCE", -1)
         monkeypatch.setattr(rules, "LOADED_EVER", -1)
-    return request.param == "held"
+    return bool(request.param == "held")
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -303,11 +303,11 @@ def test_a_sparse_list_becomes_dense_again_when_it_is_small(store: CountingStore
     elements, model = filled(store, 100)
     assert listediting.insert(elements, b"50", b"x", after=True)
     assert listediting.remove(elements, b"40", 0) == 1
-    assert not elements.is_dense
+    assert (elements.is_dense, elements.size) == (False, 100)
     listediting.trim(elements, 45, 60)
     model.insert(51, b"x")
     model.remove(b"40")
-    assert elements.is_dense
+    assert (elements.is_dense, elements.size) == (True, 15)
     assert elements.between(0, 15) == model[45:60]
     elements.check()
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from harness.local import LocalClient, Servers, check_server
+from lamina.server import elements
 from lamina.server.encoding import DOUBLE, decode_score, encode_score
 from lamina.server.errors import CommandError
 from lamina.server.types import zsetranges, zsets
@@ -42,11 +43,20 @@ def test_order_of_encoded_scores(first: float, second: float, member: bytes) -> 
     assert decode_score(one + member) == first
 
 
+def stay_on_disk(patch: pytest.MonkeyPatch) -> None:
+    """Let nothing be loaded that is not held already."""
+    patch.setattr(elements, "LOADED_AT_ONCE", -1)
+    patch.setattr(elements, "LOADED_EVER", -1)
+
+
 class ZSetMachine(RuleBasedStateMachine):
     """Whatever is done, and wherever the set lies, it answers what a dict answers."""
 
-    @initialize()
-    def open(self) -> None:
+    @initialize(loads=st.booleans())
+    def open(self, loads: bool) -> None:
+        self.patch = pytest.MonkeyPatch()
+        if not loads:
+            stay_on_disk(self.patch)
         self.local: LocalClient = Servers().make()
         self.keyspace = self.local.client.keyspace
         self.model: dict[bytes, float] = {}
@@ -56,6 +66,7 @@ class ZSetMachine(RuleBasedStateMachine):
             self.local.turn()
             check_server(self.local.server)
             self.local.server.close()
+            self.patch.undo()
 
     @property
     def zset(self) -> ZSet:
@@ -272,8 +283,9 @@ def test_outcomes(local: LocalClient) -> None:
     local.client.keyspace.put(KEY, zset)
 
 
-def test_a_queue_on_disk_does_not_look_at_what_has_left(local: LocalClient) -> None:
+def test_a_queue_on_disk(local: LocalClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pops from either end, with what comes back below and above them."""
+    stay_on_disk(monkeypatch)
     keyspace = local.client.keyspace
     zsets.add(keyspace, KEY, [(float(n), b"m%04d" % n) for n in range(3000)])
     local.turn()
