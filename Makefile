@@ -1,13 +1,14 @@
 # Everything there is to do in a checkout. A first `make` of any target builds the environment it needs in .venv.
 #
-#   make serve [DIRECTORY=data]      a shell on a database directory
-#   make test [TESTS=tests/engine]   the tests, or some of them
-#   make check                       what a change must pass: format, lint, types, tests, tests under -O
+#   make serve [DIRECTORY=data PORT=6379]   serve a directory over Redis's protocol
+#   make test [TESTS=tests/engine]          the tests, or some of them
+#   make check                              what a change must pass: format, lint, types, tests, tests under -O
 #
 # To use an environment of your own: `make test PYTHON=python`. It must hold `pip install -e '.[dev]'`.
 
 VENV ?= .venv
 DIRECTORY ?= data
+PORT ?= 6379
 TESTS ?= tests
 # Processes that run the tests.
 JOBS ?= 2
@@ -33,7 +34,8 @@ $(VENV)/.lamina-installed: pyproject.toml
 	@touch $@
 
 serve: $(INSTALLED)
-	$(PYTHON) -m lamina.engine $(DIRECTORY)
+	@mkdir -p $(DIRECTORY)
+	$(PYTHON) -m lamina.tools serve --port $(PORT) --dir $(DIRECTORY)
 
 test: $(INSTALLED)
 	$(PYTHON) -m pytest -n $(JOBS) $(TESTS)
@@ -65,9 +67,12 @@ soak: $(INSTALLED)
 bench: $(INSTALLED)
 	$(PYTHON) benchmarks/embedded.py
 	$(PYTHON) benchmarks/load.py
+	$(PYTHON) benchmarks/server.py
 
 docs: $(INSTALLED)
 	$(PYTHON) benchmarks/plot.py
+	$(PYTHON) -m lamina.server.commandpage docs/commands.md
+	$(PYTHON) -m lamina.server.configurationpage docs/configuration.md
 
 # Leaves databases alone: `data` is yours.
 clean:

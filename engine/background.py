@@ -157,14 +157,14 @@ class Background:
         self.wake()
 
     def wait(self, is_done: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Wait until ``is_done()`` or an error that stops the work; returns whether it is done."""
+        """Wait until ``is_done()``, an error that stops the work, or the end; returns whether it is done."""
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
             while not is_done():
                 left_s = None if deadline_s is None else deadline_s - time.monotonic()
                 if left_s is not None and left_s <= 0:
                     return False
-                if self.error is not None:
+                if self.error is not None or self._is_closing:
                     return False
                 self._changed.wait(min(left_s or 1.0, 1.0))
             return True

@@ -331,6 +331,7 @@ class Database(Writable):
         low, high = range_bounds(start, stop, None)
         self.flush()
         self._background.compact(low, high)
+        self._check_open()  # closed meanwhile, it is not done
 
     def pause(self) -> None:
         """Stop compacting until `resume`, to leave the disk to others; flushes go on."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from lamina.engine import EngineError
+from lamina.server.client import CAREFUL
 from lamina.server.expiry import Damaged, expire_due
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE_S = 0.001
 _SAMPLE_MS = 100
+_CAREFUL_MS = 60_000
+"""How long after damage has been met last nothing is taken to be damaged any more: until it is met again."""
 _AFTER_FAILURE_MS = 1000
 """How long active expiry rests when it has met what cannot be read."""
 
@@ -28,6 +32,7 @@ class Cron:
         self._sample_ms = 0
         self._second_ms = 0
         self._expiring_again_ms = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._damaged: Damaged = set()
         self.is_expiring = True
         """DEBUG SET-ACTIVE-EXPIRE turns it off."""
@@ -39,7 +44,12 @@ class Cron:
     def _schedule(self, delay_s: float) -> None:
         loop = self._server.loop
         assert loop is not None
-        loop.call_later(delay_s, self._run)
+        self._timer = loop.call_later(delay_s, self._run)
+
+    def stop(self) -> None:
+        """End: the database is to be closed."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _run(self) -> None:
         try:
@@ -86,6 +96,9 @@ class Cron:
             server.try_writing()
         elif server.config.appendfsync == "everysec":
             server.syncer.sync_soon()
+        if server.gate & CAREFUL and now_ms - server.damaged_ms > _CAREFUL_MS:
+            server.open_gate(CAREFUL)
+            self._damaged.clear()
         timeout_ms = server.config.timeout * 1000
         if timeout_ms:
             for client in list(server.clients.values()):

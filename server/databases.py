@@ -168,7 +168,7 @@ class Databases:
         if not grown:
             return
         record.weighed_bytes = held_bytes
-        if held_bytes > self.cache_bytes >> 2:
+        if held_bytes > self.cache_bytes >> 1:
             record.let_go()
             record.weighed_bytes = record.held_bytes()
         elif grown > 0:

@@ -222,7 +222,10 @@ def _run_alike(client: Client, commands: list[list[bytes]]) -> bool:
     if server.slow_ns < _TIMED_SINGLY_NS or set(map(len, commands)) != {command.argc_min}:
         return False
     then = perf_counter_ns()
-    replies = command.many(client, commands)
+    try:
+        replies = command.many(client, commands)
+    except (OSError, EngineError):
+        return False  # nothing has happened: run singly, only those fail that must
     if replies is None:
         return False
     if not client.out:
@@ -255,7 +258,7 @@ _PARKED: Final = object()
 def _guard(client: Client, command: Command, argv: list[bytes]) -> None:
     """Let a command pass, or raise what is answered instead. The order of the checks is Redis's."""
     server = client.server
-    if client.gate & CAREFUL and "readonly" not in command.flags and server.databases.has_changes:
+    if client.gate & CAREFUL and "readonly" not in command.flags and not _stands_aside(command):
         server.end_tick()
         client.silent_from = 0
         server.note_output(client)

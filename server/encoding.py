@@ -71,8 +71,8 @@ def end_of(prefix: bytes) -> bytes:
 DOUBLE: Final = struct.Struct(">d")
 
 _ALL = (1 << 64) - 1
-_NEGATIVE_BEGIN = 0x80
-"""Encoded scores that begin with a smaller byte are negative."""
+_POSITIVE_MIN = 0x80
+"""The first byte of encoded scores that are not negative is this or a greater one."""
 
 
 def encode_score(score: float) -> bytes:
@@ -89,6 +89,9 @@ def encode_score(score: float) -> bytes:
 
 def decode_score(data: bytes) -> float:
     """Return the score that `encode_score` has encoded into the first eight bytes."""
-    if data[0] >= _NEGATIVE_BEGIN:
-        return -DOUBLE.unpack_from(data)[0]  # type: ignore[no-any-return]
-    return DOUBLE.unpack((int.from_bytes(data[:8], "big") ^ _ALL).to_bytes(8, "big"))[0]  # type: ignore[no-any-return]
+    score: float
+    if data[0] >= _POSITIVE_MIN:
+        (score,) = DOUBLE.unpack_from(data)
+        return -score
+    (score,) = DOUBLE.unpack((int.from_bytes(data[:8], "big") ^ _ALL).to_bytes(8, "big"))
+    return score

@@ -44,10 +44,11 @@ def fail_tick(server: Server, reply: CommandError) -> None:
     server.databases.rollback()
     wire = reply.reply
     for client in server.flushing:
-        staying = set(client.pushes)
-        client.out[:] = [
-            old if i in staying or old == _QUEUED_WIRE else wire for i, old in enumerate(client.out)
-        ]
+        out, staying = client.out, set(client.pushes)
+        for i, old in enumerate(out):
+            if i not in staying and old != _QUEUED_WIRE and old is not wire:
+                out[i] = wire
+                server.note_error(reply)
     if server.write_error is None:
         # What others wait for may be there again, as its removal is undone.
         server.databases.offer_all()
@@ -70,9 +71,10 @@ def note_failed_commit(server: Server, error: Exception) -> CommandError:
 def note_damage(server: Server, error: Exception) -> CommandError:
     """Remember that the engine could not read what a command had to; returns the command's answer.
 
-    From now on every command that may write has a turn of its own (dispatch.py).
+    For a while every command that may write has a turn of its own (dispatch.py, cron.py).
     """
     server.engine_error = str(error)
+    server.damaged_ms = server.clock.now_ms
     server.close_gate(CAREFUL)
     return CommandError(b"ERR " + str(error).encode(errors="replace"))
 
@@ -128,11 +130,21 @@ def reopen(server: Server) -> None:
     except PoisonedError as error:
         log.error("closing the database: %s", error)
     try:
-        server.databases.attach(server.open_engine())
+        _open(server)
     except (OSError, EngineError) as error:
         server.refuse_writes(error)
         with contextlib.suppress(OSError, EngineError):
-            server.databases.attach(server.open_engine(read_only=True))
+            _open(server, read_only=True)
         raise
     server.is_reopening = False
     server.open_gate(CAREFUL)  # what is damaged has perhaps been repaired
+
+
+def _open(server: Server, *, read_only: bool = False) -> None:
+    db = server.open_engine(read_only=read_only)
+    try:
+        server.databases.attach(db)
+    except BaseException:
+        with contextlib.suppress(PoisonedError):
+            db.close()
+        raise

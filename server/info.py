@@ -24,7 +24,7 @@ from lamina.engine.metrics import Stats as EngineStats
 from lamina.server.encoding import U64, end_of
 from lamina.server.keyspace import Keyspace
 from lamina.server.latency import percentiles_us
-from lamina.server.memoryusage import Memory, system_bytes
+from lamina.server.memoryusage import Memory, cached_bytes, system_bytes
 from lamina.server.registry import Command, all_commands
 from lamina.server.version import REDIS_VERSION, VERSION
 
@@ -295,9 +295,10 @@ def _lamina(server: Server) -> Iterator[Line]:
     yield "engine_error", _one_line(server.engine_error or "")
     yield "write_error", _one_line(server.write_error or stats.write_error or "")
     yield "background_error", _one_line(stats.background_error or "")
-    yield "record_cache_bytes", databases.store.weight
+    yield "record_cache_bytes", cached_bytes(databases)
     yield "record_cache_limit_bytes", databases.cache_bytes
-    yield "records_cached", sum(len(keyspace.cache) + len(keyspace.cold) for keyspace in databases.keyspaces)
+    records = sum(len(keyspace.cache) + len(keyspace.cold) for keyspace in databases.keyspaces)
+    yield "records_cached", records + len(databases.store.hot) + len(databases.store.warm)
     hashes = sum(keyspace.count_hashes_expiring() for keyspace in databases.keyspaces)
     yield "hashes_with_expiring_fields", hashes
     yield from _engine_lines(stats)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from lamina.engine import Database, EngineError
+from lamina.engine import ClosedError, Database, EngineError
 from lamina.server.errors import CommandError
 
 if TYPE_CHECKING:
@@ -67,7 +67,10 @@ class Task:
         try:
             self._work(db)
         except (OSError, EngineError) as error:
-            log.error("%s failed: %s", self.name, error)
+            if isinstance(error, ClosedError):
+                log.warning("%s was broken off: the database has been closed", self.name)
+            else:
+                log.error("%s failed: %s", self.name, error)
             self.is_ok = False
             self.failures_in_a_row += 1
         else:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import lamina.engine as engine
 from lamina.server import applying, failures
 from lamina.server.blocking import Waits, serve_ready, stop_waiting, time_out
-from lamina.server.client import PAUSED, SERVER_WIDE, WRITES_REFUSED, Client
+from lamina.server.client import PAUSED, SERVER_WIDE, SILENT, WRITES_REFUSED, Client
 from lamina.server.clock import Clock
 from lamina.server.cron import Cron
 from lamina.server.cursors import Cursors
@@ -109,6 +109,8 @@ class Server:
         """Whether the database has been closed and could not be opened again so far."""
         self.engine_error: str | None = None
         """The last error the engine reported when reading."""
+        self.damaged_ms = 0
+        """When that was."""
         self.on_shutdown: Callable[[], None] = lambda: None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.syncer = Syncer(self)
@@ -236,6 +238,8 @@ class Server:
         if client is not None:  # its further replies belong to the next turn
             client.silent_from = 0
             self.note_output(client)
+            if not client.gate & SILENT:
+                client.pushes.append(0)  # what the command has to say holds, whatever comes
         if failure is not None:
             raise failure
 
@@ -484,6 +488,7 @@ class Server:
         """Commit, close the database, stop the threads. Connections have been ended."""
         if self._timeout is not None:
             self._timeout.cancel()
+        self.cron.stop()
         try:
             if self.write_error is None:
                 self.databases.commit()

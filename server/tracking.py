@@ -101,14 +101,14 @@ class Tracking:
         self.clients[client.id] = client
         before = client.tracking
         client.tracking = tracker
+        tracker.caching = before is not None and before.caching
         if tracker.is_bcast:
             tracker.prefixes = before.prefixes if before is not None else {}
             for name in prefixes or [b""]:
                 tracker.prefixes[name] = None
                 self.prefixes.setdefault(name, _Prefix()).clients[client] = None
             self._prefix_sizes = sorted({len(name) for name in self.prefixes})
-        else:
-            client.gate |= TRACKED
+        client.gate |= TRACKED
 
     def disable(self, client: Client) -> None:
         """Track a client no more, whether it was or not."""
@@ -142,11 +142,9 @@ class Tracking:
         if "readonly" not in flags or "skip_monitor" in flags:  # of a script, what it calls counts
             return
         tracker = client.tracking
-        if (
-            tracker is None
-            or (tracker.is_optin and not tracker.caching)
-            or (tracker.is_optout and tracker.caching)
-        ):
+        if tracker is None or tracker.is_bcast:
+            return
+        if (tracker.is_optin and not tracker.caching) or (tracker.is_optout and tracker.caching):
             return
         try:
             positions = key_positions(command, argv)

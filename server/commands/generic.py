@@ -110,8 +110,9 @@ def _parse_conditions(argv: list[bytes]) -> list[bytes]:
     conditions = [argument.upper() for argument in argv[3:]]
     for condition, argument in zip(conditions, argv[3:]):
         if condition not in _CONDITIONS:
-            # A C string: a NUL ends it.
-            raise CommandError(b"ERR Unsupported option %b" % argument.split(b"\0", 1)[0])
+            # A C string, which a NUL ends, and line breaks at the end of an error are cut off.
+            shown = argument.split(b"\0", 1)[0].rstrip(b"\r\n")
+            raise CommandError(b"ERR Unsupported option %b" % shown)
     if b"NX" in conditions and any(condition != b"NX" for condition in conditions):
         raise _NX_WITH_OTHERS
     if b"GT" in conditions and b"LT" in conditions:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from lamina.server.client import Client
 from lamina.server.commands.help import add_help
-from lamina.server.errors import misused_subcommand
+from lamina.server.errors import CommandError, misused_subcommand
 from lamina.server.glob import compile_glob
 from lamina.server.registry import Keys, command
-from lamina.server.replies import NO_REPLY, Pairs
+from lamina.server.replies import NO_REPLY
 
 _SHARD_KEYS = Keys(1, -1, 1)
+
+_NO_SHARDS_IN_TRANSACTIONS = CommandError(b"ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
 
 
 @command("SUBSCRIBE", arity=-2, flags="pubsub noscript loading stale", since="2.0.0", complexity="O(N)")
@@ -65,6 +67,8 @@ def ssubscribe(client: Client, argv: list[bytes]) -> object:
 
     SSUBSCRIBE shardchannel [shardchannel ...]
     """
+    if client.server.denies_blocking:
+        raise _NO_SHARDS_IN_TRANSACTIONS
     client.server.pubsub.subscribe_shard(client, argv[1:])
     return NO_REPLY
 
@@ -140,8 +144,9 @@ def _matching(names: dict[bytes, dict[Client, None]], argv: list[bytes]) -> list
     return [name for name in names if matches(name)]
 
 
-def _numbers(names: dict[bytes, dict[Client, None]], argv: list[bytes]) -> Pairs:
-    return Pairs([(name, len(names.get(name, ()))) for name in argv[2:]])
+def _numbers(names: dict[bytes, dict[Client, None]], argv: list[bytes]) -> list[bytes | int]:
+    # A flat array in RESP3 too: this reply was forgotten when others became maps, and stays so.
+    return [part for name in argv[2:] for part in (name, len(names.get(name, ())))]
 
 
 @command("PUBSUB|CHANNELS", arity=-2, flags="pubsub loading stale", since="2.8.0", complexity="O(N) channels")
@@ -163,7 +168,7 @@ def pubsub_numpat(client: Client, argv: list[bytes]) -> int:
 
 
 @command("PUBSUB|NUMSUB", arity=-2, flags="pubsub loading stale", since="2.8.0", complexity="O(N)")
-def pubsub_numsub(client: Client, argv: list[bytes]) -> Pairs:
+def pubsub_numsub(client: Client, argv: list[bytes]) -> list[bytes | int]:
     """Return how many listen to each channel.
 
     PUBSUB NUMSUB [channel [channel ...]]
@@ -183,7 +188,7 @@ def pubsub_shardchannels(client: Client, argv: list[bytes]) -> list[bytes]:
 
 
 @command("PUBSUB|SHARDNUMSUB", arity=-2, flags="pubsub loading stale", since="7.0.0", complexity="O(N)")
-def pubsub_shardnumsub(client: Client, argv: list[bytes]) -> Pairs:
+def pubsub_shardnumsub(client: Client, argv: list[bytes]) -> list[bytes | int]:
     """Return how many listen to each shard channel.
 
     PUBSUB SHARDNUMSUB [shardchannel [shardchannel ...]]

@@ -14,8 +14,8 @@ from lamina.server import events
 from lamina.server.cursors import Cursors, Filter, Keys
 from lamina.server.encoding import (
     BIG_STRING,
-    HASH,
     HAS_EXPIRY,
+    HASH,
     LIST,
     SET,
     STREAM,

@@ -115,7 +115,7 @@ def replace(keyspace: Keyspace, key: bytes, old: Value | None, text: bytes) -> N
     """Let `key`, which holds the string `old` or nothing, hold another; its expiry stays."""
     if old.__class__ is String and len(text) < BIG_SIZE_MIN:
         # In place: the expiry index, which `put` would write twice, has nothing to do with it.
-        old.value = text  # type: ignore[union-attr]
+        old.value = text
         keyspace.mark(key)
     else:
         put(keyspace, key, text, expires_ms=old.expires_ms if isinstance(old, Record) else 0)

@@ -9,7 +9,7 @@ import pytest
 
 from harness.compat import Pair
 from harness.resp import ErrorReply, Verbatim
-from harness.servers import Server, StartServer
+from harness.servers import TESTED_SERVER, Server, StartServer
 
 SAME = """
 config
@@ -419,8 +419,8 @@ def info_text(reply: object) -> str:
 
 NOT_OURS = re.compile(
     r"allocator_|rss_overhead|active_defrag|.*_lua|.*_vm_|.*_scripts|.*_functions|number_of_|.*cow_|.*_cow"
-    r"|current_save|rdb_last_load|io_threaded|reply_buffer|total_(reads|writes)_processed|atomicvar|gcc_version"
-    r"|aof_last_cow"
+    r"|current_save|rdb_last_load|io_threaded|reply_buffer|total_(reads|writes)_processed|atomicvar"
+    r"|gcc_version"
 )
 """Fields about mechanisms that Lamina has not: an allocator of its own, forks, threads, Lua."""
 
@@ -544,6 +544,24 @@ def test_saving_in_the_background(lamina: Server) -> None:
         assert int(persistence(lamina)["rdb_saves"]) >= 2
 
 
+def test_the_end_breaks_off_what_runs_in_the_background(lamina: Server) -> None:
+    with lamina.client() as client:
+        for number in range(4):
+            client.ok("DEBUG", "POPULATE", 30_000, f"p{number}", 100)
+        assert client.call("BGREWRITEAOF") == "Background append only file rewriting started"
+        client.ok("DEBUG", "RELOAD")
+        wait_for_background(lamina)
+        assert client.call("DBSIZE") == 120_000
+        assert client.call("BGREWRITEAOF") == "Background append only file rewriting started"
+        client.send("SHUTDOWN")
+    started = time.monotonic()
+    assert lamina.wait() == 0
+    assert time.monotonic() - started < 8
+    lamina.start()
+    with lamina.client() as client:
+        assert client.call("DBSIZE") == 120_000
+
+
 def wait_for_background(server: Server, *, rewrites: int = 0) -> None:
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
@@ -555,6 +573,7 @@ def wait_for_background(server: Server, *, rewrites: int = 0) -> None:
     raise AssertionError(f"the background does not end: {found}")
 
 
+@pytest.mark.skipif(TESTED_SERVER != "lamina", reason="INFO lamina is Lamina's own")
 def test_appendfsync_can_be_changed(lamina: Server) -> None:
     with lamina.client() as client:
         for mode in ("always", "no", "everysec", "always"):

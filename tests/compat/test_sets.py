@@ -31,7 +31,7 @@ def pop(pair: Pair, *words: Argument) -> None:
     if not isinstance(size, int) or size < 2:
         pair(*words)
         return
-    taken = pair.same_length(*words)
+    taken = pair.type_only(*words) if len(words) == 2 else pair.same_length(*words)
     if isinstance(taken, bytes) or (isinstance(taken, list | set) and 0 < len(taken) < size):
         pair("DEL", words[1])
 
@@ -42,7 +42,7 @@ def draw(pair: Pair, *words: Argument) -> None:
     if not isinstance(size, int) or size < 2:
         pair(*words)
         return
-    drawn = pair.same_length(*words)
+    drawn = pair.type_only(*words) if len(words) == 2 else pair.same_length(*words)
     if isinstance(drawn, list) and drawn:
         assert all(pair("SMISMEMBER", words[1], *drawn))
 

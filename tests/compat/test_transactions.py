@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.commands import quick
 from harness.compat import Pair
 
 SCRIPTS = {
@@ -56,10 +57,8 @@ STEPS = st.one_of(
 )  # fmt: skip
 
 
-@given(
-    steps=st.lists(st.tuples(st.booleans(), STEPS), max_size=40),
-)
-@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(st.tuples(st.booleans(), STEPS), max_size=40))
+@quick
 def test_two_clients(pair: Pair, steps: list[tuple[bool, str]]) -> None:
     """Both take part, each with transactions of its own."""
     pair.reset()

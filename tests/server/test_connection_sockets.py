@@ -98,6 +98,9 @@ class TestRequests:
         [
             (b"*x\r\n", "invalid multibulk length"),
             (b"*2147483648\r\n", "invalid multibulk length"),
+            (b"*1\r\n*2147483647\r\n", "expected '$', got '*'"),
+            (b"*1\r\n~2147483647\r\n", "expected '$', got '~'"),
+            (b"*1\r\n>2147483647\r\n", "expected '$', got '>'"),
             (b"*99999999999999999999\r\n", "invalid multibulk length"),
             (b"*1\r\nPING\r\n", "expected '$', got 'P'"),
             (b"*1\r\n*1\r\n$4\r\nPING\r\n", "expected '$', got '*'"),
@@ -144,6 +147,19 @@ class TestRequests:
 
     def test_a_deep_pipeline(self, client: RespClient) -> None:
         assert client.pipeline([("INCR", "n")] * 20_000)[-1] == 20_000
+
+    @pytest.mark.parametrize("step", [1, 100])
+    def test_a_promise_of_many_arguments_costs_nothing(
+        self, client: RespClient, server: Server, step: int
+    ) -> None:
+        started = time.monotonic()
+        with server.client() as promising:
+            promise = b"*2147483647\r\n$4\r\nMSET\r\n"
+            for at in range(0, len(promise), step):
+                promising.send_raw(promise[at : at + step])
+            assert client.call("PING") == "PONG"
+        assert client.call("PING") == "PONG"
+        assert time.monotonic() - started < 2
 
     def test_too_much_of_one_request(self, start_lamina: StartServer) -> None:
         limited = start_lamina("--client-query-buffer-limit", "1mb")

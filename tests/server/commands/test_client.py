@@ -92,8 +92,8 @@ def test_help_names_every_subcommand(local: LocalClient) -> None:
 
 class TestList:
     NAMES = (
-        "id addr laddr fd name age idle flags db sub psub ssub multi watch qbuf qbuf-free argv-mem multi-mem rbs"
-        " rbp obl oll omem tot-mem events cmd user redir resp lib-name lib-ver"
+        "id addr laddr fd name age idle flags db sub psub ssub multi watch qbuf qbuf-free argv-mem multi-mem"
+        " rbs rbp obl oll omem tot-mem events cmd user redir resp lib-name lib-ver"
     ).split()
 
     def test_the_fields(self, local: LocalClient) -> None:
@@ -268,6 +268,13 @@ class TestReply:
         assert local.pipeline(skip, ("NOPE",), ("ECHO", "b")) == [b"b"]
         assert local.pipeline(skip, ("CLIENT", "REPLY", "ON"), ("ECHO", "b")) == [b"OK", b"b"]
         assert local.pipeline(skip, ("CLIENT", "REPLY", "OFF"), ("ECHO", "b")) == []
+
+    def test_a_pipeline_of_one_command(self, local: LocalClient) -> None:
+        many = [("INCR", "n")] * 40
+        assert local.pipeline(("CLIENT", "REPLY", "OFF"), *many) == []
+        assert local.pipeline(*many) == []
+        assert local.pipeline(("CLIENT", "REPLY", "ON"), ("GET", "n")) == [b"OK", b"80"]
+        assert local.pipeline(("CLIENT", "REPLY", "SKIP"), *many) == list(range(82, 121))
 
     def test_skip_over_a_wait(self, local: LocalClient) -> None:
         other = local.connect()

@@ -122,7 +122,7 @@ def test_errors_of_expire_come_in_order(local: LocalClient) -> None:
             local("SET", "k", 1)
             assert local(name, key) == wrong_arity(name.lower().encode())
             assert local(name, key, "x", "foo") == error("ERR Unsupported option foo")
-            assert local(name, key, "x", "fo\0o") == error("ERR Unsupported option fo")
+            assert local(name, key, "x", "fo\n\0o") == error("ERR Unsupported option fo")
             assert local(name, key, "x", "NX", "XX") == incompatible
             assert local(name, key, "x", "GT", "LT", "NX") == incompatible
             assert local(name, key, "x", "LT", "GT") == error(

@@ -843,7 +843,7 @@ def test_keys_of_commands() -> None:
     assert keys("ZMPOP 2 a b MIN") == [2, 3]
     assert keys("BZMPOP 0 2 a b MIN") == [3, 4]
     assert keys("BZPOPMIN a b c 0") == [1, 2, 3]
-    names = {name for name, command in COMMANDS.items() if command.group == "sorted_set"}
+    names = {name for name, command in COMMANDS.items() if command.group == "sorted-set"}
     assert len(names) == 35
 
 

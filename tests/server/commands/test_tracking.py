@@ -155,7 +155,7 @@ class TestDefaultMode:
         other = tracked(local)
         client("GET", "k")
         other("GET", "k")
-        assert client.pipeline(("SET", "k", 1)) == [b"OK"]
+        assert client.pipeline(*[("SET", "k", 1)] * 40) == [b"OK"] * 40
         assert other.pushed() == [invalidation("k")]
         local("SET", "k", 2)
         assert client.pushed() == []
@@ -237,6 +237,9 @@ class TestBroadcasting:
         assert other.pushed() == [invalidation("a")]
         local("SET", "a", 2)
         assert client.pushed() == other.pushed() == [invalidation("a")]
+        client.pipeline(*[("SET", f"k{i}", 1) for i in range(40)])
+        assert client.pushed() == []
+        assert len(other.pushed()[0][1][1]) == 40
 
     def test_flushing(self, local: LocalClient) -> None:
         client = tracked(local, "BCAST", "PREFIX", "x")
