@@ -144,6 +144,7 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
     by_name = _spelled.get
     clock = perf_counter_ns
     command: Command | None = None
+    has_run = True
     server.running = client
     remaining = iter(commands)
     then = clock()
@@ -156,21 +157,26 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
                 _guard(client, command, argv)
             reply = command.handler(client, argv)
         except CommandError as error:
+            has_run = command is not None and not client.is_rejected
             reply = _note_error(server, client, command, error.release())
         except _Answered as answered:
+            has_run = False
             reply = answered.reply
             if reply is _PARKED:
                 client.pending.extendleft((argv,))
                 reply = SUSPENDED
         except Exception as error:
+            has_run = command is not None
             reply = _note_failure(server, client, command, argv, error)
         now = clock()
-        if command is not None:
+        if has_run:
             elapsed = now - then
-            command.elapsed_ns += elapsed
-            command.histogram[elapsed.bit_length()] += 1
+            command.elapsed_ns += elapsed  # type: ignore[union-attr]
+            command.histogram[elapsed.bit_length()] += 1  # type: ignore[union-attr]
             if elapsed > slow_ns:
-                server.note_slow(client, command, argv, elapsed // 1000)
+                server.note_slow(client, command, argv, elapsed // 1000)  # type: ignore[arg-type]
+        else:
+            has_run = True
         then = now
         kind = reply.__class__
         if kind is bytes and len(reply) < _LARGE_REPLY_BYTES:

@@ -320,7 +320,7 @@ class Elements:
         held = self.touch()
         if held is not None:
             order = self._ordered()
-            last = len(order) if stop is None else order.bisect_left(stop)
+            last: int = len(order) if stop is None else order.bisect_left(stop)
             return max(last - order.bisect_left(start), 0)
         low = self.prefix + start
         high = self.end if stop is None else self.prefix + stop

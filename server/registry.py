@@ -49,8 +49,6 @@ FLAGS = frozenset(
 )
 """Redis's command flags. `dangerous` is no flag of Redis's but a category that no other flag implies."""
 
-REPLY_FLAGS = tuple(sorted(FLAGS - {"dangerous"}))
-
 Handler = Callable[[Any, list[bytes]], Any]
 F = TypeVar("F", bound=Handler)
 

@@ -60,13 +60,6 @@ def test_values_of_every_type(text_client: Client) -> None:
     assert [tuple(pair) for pair in client.zrange("z", 0, -1, withscores=True)] == [("one", 1), ("two", 2.5)]
     assert client.zincrby("z", 2, "one") == 3
     assert client.type("z") == "zset"
-    assert client.xadd("x", {"f": "v"}, id="1-1") == "1-1"
-    assert client.xrange("x") == [("1-1", {"f": "v"})]
-    assert client.setbit("bits", 7, 1) == 0
-    assert client.bitcount("bits") == 1
-    assert client.pfadd("hll", "a", "b", "c") == 1
-    assert client.pfcount("hll") == 3
-    assert client.geoadd("geo", (13.361389, 38.115556, "Palermo")) == 1
     assert client.exists("a", "h", "missing") == 2
     assert client.delete("a", "h") == 2
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
@@ -178,18 +171,6 @@ def test_blocking_calls(server: Server, client: Client, protocol: int) -> None:
     thread.join(20)
     assert results == [[b"queue", b"job 1"], b"job 2"]
     assert client.lrange("done", 0, -1) == [b"job 2"]
-
-
-def test_stream_groups(text_client: Client) -> None:
-    client = text_client
-    client.xgroup_create("x", "g", id="0", mkstream=True)
-    ids = [client.xadd("x", {"n": number}) for number in range(5)]
-    read = client.xreadgroup("g", "c", {"x": ">"}, count=3)
-    batch = read["x"][0] if isinstance(read, dict) else read[0][1]
-    assert [entry[0] for entry in batch] == ids[:3]
-    assert client.xack("x", "g", ids[0]) == 1
-    assert client.xpending("x", "g")["pending"] == 2
-    assert client.xautoclaim("x", "g", "d", 0)[1][0][0] == ids[1]
 
 
 def test_databases_and_names(server: Server, client: Client, protocol: int) -> None:

@@ -3,15 +3,16 @@
     PYTHONPATH=tests python tests/golden/make_server_v1.py
 
     server_v1/lamina/           the database
-    server_v1/contents.json     [database, key, type, encoding, expires_ms, value] in order; bytes in hexadecimal,
-                                what is large as size and SHA-256
+    server_v1/contents.json     [database, key, type, encoding, expires_ms, value] in order; bytes in
+                                hexadecimal, what is large as size and SHA-256
 
 Run once, when the layout is new: what is kept was written by the release that introduced it, and must be read
 by every later one. Running it again later would prove nothing, so it refuses to overwrite.
 
-The database holds every type of record, with and without expiry, in every form; big strings with chunks short
-and missing; lists dense and sparse; scores of every kind; fields that expire; databases exchanged, emptied and
-at home; in segments, of several levels, and in logs. `test_golden_server.py` checks that it is so.
+The database holds every type of record, with and without expiry, in every form; big strings with chunks
+short and missing; lists dense and sparse; scores of every kind; fields that expire; databases exchanged,
+emptied and at home; in segments, of several levels, and in logs. `test_golden_server.py` checks that it is
+so.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.local import LocalClient, Servers
+from harness.local import LocalClient
 from lamina.engine.filesystem import DiskFileSystem
+from lamina.server.clock import ManualClock
+from lamina.server.config import Config
+from lamina.server.server import Server
 
 FOLDER = Path(__file__).parent / "server_v1"
 DATABASES = 6
@@ -35,9 +39,22 @@ FAR_MS = 4_102_444_800_000
 """The first moment of 2100. Tests' clocks stand still long before."""
 
 
-def open_server(servers: Servers, folder: Path) -> LocalClient:
+ENGINE_OPTIONS: dict[str, Any] = {
+    "background": "inline",
+    "sync": "no",
+    "memtable_size_bytes": 100_000,
+    "block_size_bytes": 512,
+    "segment_size_bytes": 16 << 10,
+    "level_runs_max": 2,
+}
+
+
+def open_server(folder: Path) -> LocalClient:
     """Return a client of a server over the database in `folder`; it speaks RESP3."""
-    client = servers.make(fs=DiskFileSystem(), dir=str(folder), databases=DATABASES)
+    config = Config()
+    config.load_arguments(["--dir", str(folder), "--databases", str(DATABASES)])
+    options = ENGINE_OPTIONS | {"fs": DiskFileSystem()}
+    client = LocalClient(Server(config, clock=ManualClock(), engine_options=options))
     client.client.resp = 3
     return client
 
@@ -194,12 +211,11 @@ def main() -> None:
     if FOLDER.exists():
         sys.exit(f"{FOLDER} is there: golden databases are written once, by the release that they stand for")
     FOLDER.mkdir()
-    servers = Servers()
-    client = open_server(servers, FOLDER)
+    client = open_server(FOLDER)
     write(client)
     client.server.close()
     # Opened once more, so that there is more than one log.
-    client = open_server(servers, FOLDER)
+    client = open_server(FOLDER)
     client("SET", "written", "in a second session")
     rows = contents(client)
     client.server.close()

@@ -113,9 +113,14 @@ class Acknowledged(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting is None and not self.is_full)
     @rule()
     def wait(self) -> None:
-        if self.local.server.write_error is None:
-            self.waiting = self.local.connect()
-            self.waiting.run(("BLPOP", "w", 0))
+        client = self.local.connect()
+        client.run(("BLPOP", "w", 0))
+        replies = client.pushed()
+        if not replies:
+            assert b"w" not in self.model.keys
+            self.waiting = client
+        else:
+            assert replies == [[b"w", self.model.apply(("LPOP", "w"))]]
 
     @rule(element=ELEMENTS)
     def serve(self, element: str) -> None:
@@ -145,8 +150,7 @@ class Acknowledged(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_full)
     @rule()
     def reload(self) -> None:
-        if self.local.server.write_error is None:
-            self.local.reload()
+        self.local.reload()
 
     @precondition(lambda self: not self.is_full)
     @rule()
@@ -183,10 +187,10 @@ class Acknowledged(RuleBasedStateMachine):
             assert found == {key: kind.encode() for key, (kind, _) in self.model.keys.items()}
 
     def teardown(self) -> None:
-        if self.local.server.write_error is None and not self.is_full:
+        if not self.is_full:
             check_server(self.local.server)
         self._end()
 
 
 TestAcknowledged = Acknowledged.TestCase
-TestAcknowledged.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestAcknowledged.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
