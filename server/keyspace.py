@@ -359,7 +359,7 @@ class Keyspace:
 
     def is_expired(self, value: Value) -> bool:
         """Tell whether a record's time has come."""
-        return value.__class__ is not bytes and 0 < value.expires_ms <= self.clock.now_ms  # type: ignore[union-attr]
+        return isinstance(value, Record) and 0 < value.expires_ms <= self.clock.now_ms
 
     # -- all keys ----------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ A rule is a function from sources to problems, each problem a line `file:line: w
 Rules read syntax trees and import nothing, so they see modules that would fail to import. The second half of
 this file gives every rule a piece of code that breaks it: a lint that never fires proves nothing.
 
-To add a module to the engine, give it a place in ENGINE_LAYERS.
+To add a module to the engine or the server, give it a place in ENGINE_LAYERS or SERVER_LAYERS.
 """
 
 from __future__ import annotations
@@ -42,6 +42,39 @@ ENGINE_LAYERS: tuple[tuple[str, str], ...] = (
     ("processes", "workers worker trouble background"),
     ("database", "forks stalls statistics reading writing snapshot checkpoint check database"),
     ("door", "__init__ __main__"),
+)
+
+SERVER_LAYERS: tuple[tuple[str, str], ...] = (
+    # As above, for what is imported when the program runs: client and server know each other's types.
+    (
+        "foundations",
+        "errors version numbers longdouble splitting glob clock events encoding limits names redaction"
+        " registry stats slowlog latency lolwut",
+    ),
+    ("words", "args replies protocol aclcategories syntaxes keyspecs commanddocs"),
+    ("configuration", "parameters compounds inert settings directives configfile config"),
+    ("storage", "store elements records keyspace databases cursors expiry"),
+    (
+        "types",
+        "types types.listkeys types.listpacks types.listelements types.listediting types.lists types.lcs"
+        " types.bigstrings types.strings types.sets types.fieldtimes types.hashes types.fieldexpiry"
+        " types.zsetorder types.zsets types.zsetranges types.zsetalgebra types.keys types.sorting"
+        " memoryusage",
+    ),
+    ("clients", "client blocking clientlist monitoring tracking pubsub protection"),
+    ("dispatch", "dispatch failures"),
+    ("upkeep", "syncing durability saving applying cron info debugging"),
+    ("server", "server"),
+    (
+        "commands",
+        "commands commands.help commands.acl commands.client commands.client_tracking commands.cluster"
+        " commands.connection commands.debug commands.generic commands.hash commands.introspection"
+        " commands.list commands.metrics commands.monitor commands.pubsub commands.replication"
+        " commands.server commands.set commands.sort commands.sorted_set commands.sorted_set_args"
+        " commands.sorted_set_pops commands.string commands.transactions commands.waiting",
+    ),
+    ("network", "connection listening commandpage configurationpage"),
+    ("door", "__init__"),
 )
 
 FILESYSTEM_MODULE = "lamina.engine.filesystem"
@@ -129,19 +162,27 @@ class Import:
     source: Source
     node: ast.Import | ast.ImportFrom
     target: str
+    is_for_types: bool = False
+    """Whether only type checkers follow it."""
 
 
 def imports_of(source: Source, modules: frozenset[str]) -> Iterator[Import]:
     """Yield what `source` imports, anywhere in the file. `modules` tells modules from names inside them."""
+    for_types = {
+        inner
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(source, node, alias.name)
+                yield Import(source, node, alias.name, node in for_types)
         elif isinstance(node, ast.ImportFrom):
             base = _import_base(source, node)
             names = [f"{base}.{alias.name}" for alias in node.names]
             for target in dict.fromkeys(name if name in modules else base for name in names):
-                yield Import(source, node, target)
+                yield Import(source, node, target, node in for_types)
 
 
 def _import_base(source: Source, node: ast.ImportFrom) -> str:
@@ -177,35 +218,61 @@ def rule_packages_import_downwards(sources: tuple[Source, ...]) -> Iterator[str]
             yield found.source.at(found.node, f"{found.source.package} must not import {found.target}")
 
 
-def engine_ranks() -> dict[str, int]:
-    """Return the place of each engine module in ENGINE_LAYERS, by its full name."""
+Layers = tuple[tuple[str, str], ...]
+
+
+def ranks_of(package: str, layers: Layers) -> dict[str, int]:
+    """Return the place of each module of a package in its table of layers, by its full name."""
     ranks = {
-        f"lamina.engine.{name}": rank
-        for rank, (_, names) in enumerate(ENGINE_LAYERS)
-        for name in names.split()
+        f"lamina.{package}.{name}": rank for rank, (_, names) in enumerate(layers) for name in names.split()
     }
-    ranks["lamina.engine"] = ranks.pop("lamina.engine.__init__")
+    ranks[f"lamina.{package}"] = ranks.pop(f"lamina.{package}.__init__")
     return ranks
+
+
+def _imports_downwards(
+    sources: tuple[Source, ...], package: str, table: str, layers: Layers
+) -> Iterator[str]:
+    ranks = ranks_of(package, layers)
+    for source in sources:
+        if source.module and source.package == package and source.module not in ranks:
+            yield source.at(1, f"{source.module} has no place in {table} of tests/test_tidy.py")
+    for found in lamina_imports(sources):
+        here, there = ranks.get(found.source.module), ranks.get(found.target)
+        if here is not None and there is not None and there > here and not found.is_for_types:
+            (upper, _), (lower, _) = layers[there], layers[here]
+            yield found.source.at(found.node, f"layer {lower!r} must not import {found.target} of {upper!r}")
 
 
 def rule_engine_imports_downwards(sources: tuple[Source, ...]) -> Iterator[str]:
     """Each engine module imports from its own layer and lower ones only."""
-    ranks = engine_ranks()
-    for source in in_engine(sources):
-        if source.module not in ranks:
-            yield source.at(1, f"{source.module} has no place in ENGINE_LAYERS of tests/test_tidy.py")
-    for found in lamina_imports(sources):
-        here, there = ranks.get(found.source.module), ranks.get(found.target)
-        if here is not None and there is not None and there > here:
-            (upper, _), (lower, _) = ENGINE_LAYERS[there], ENGINE_LAYERS[here]
-            yield found.source.at(found.node, f"layer {lower!r} must not import {found.target} of {upper!r}")
+    return _imports_downwards(sources, "engine", "ENGINE_LAYERS", ENGINE_LAYERS)
+
+
+def rule_server_imports_downwards(sources: tuple[Source, ...]) -> Iterator[str]:
+    """Each server module imports from its own layer and lower ones only."""
+    return _imports_downwards(sources, "server", "SERVER_LAYERS", SERVER_LAYERS)
+
+
+def rule_data_knows_no_network(sources: tuple[Source, ...]) -> Iterator[str]:
+    """Types and commands see neither the event loop nor the wire."""
+    for source in sources:
+        if not source.module.startswith(("lamina.server.types", "lamina.server.commands")):
+            continue
+        for node in ast.walk(source.tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                if name.split(".")[0] in ("asyncio", "socket", "uvloop") or name == "lamina.server.protocol":
+                    yield source.at(node, f"import of {name}: that is the connection's business")
 
 
 def rule_no_import_cycles(sources: tuple[Source, ...]) -> Iterator[str]:
-    """No module imports itself, however long the way."""
+    """No module imports itself, however long the way. Imports that only type checkers follow do not count."""
     edges: dict[str, dict[str, Import]] = {source.module: {} for source in in_lamina(sources)}
     for found in lamina_imports(sources):
-        if found.target in edges:
+        if found.target in edges and not found.is_for_types:
             edges[found.source.module].setdefault(found.target, found)
     done: set[str] = set()
     for start in edges:
@@ -417,6 +484,8 @@ Rule = Callable[[tuple[Source, ...]], Iterator[str]]
 RULES: tuple[Rule, ...] = (
     rule_packages_import_downwards,
     rule_engine_imports_downwards,
+    rule_server_imports_downwards,
+    rule_data_knows_no_network,
     rule_no_import_cycles,
     rule_no_imports_inside_functions,
     rule_full_import_names,
@@ -483,6 +552,22 @@ CASES: dict[Rule, tuple[tuple[str, str, str], ...]] = {
         ("engine/errors.py", "import lamina.engine.wal", "layer 'foundations' must not import"),
         ("engine/wal.py", "import lamina.engine", "must not import lamina.engine of 'door'"),
         ("engine/wal.py", "from lamina.engine.errors import EngineError", ""),
+    ),
+    rule_server_imports_downwards: (
+        ("server/surprise.py", "", "no place in SERVER_LAYERS"),
+        ("server/keyspace.py", "import lamina.server.dispatch", "layer 'storage' must not import"),
+        (
+            "server/client.py",
+            "if TYPE_CHECKING:\n    from lamina.server.server import Server",
+            "",
+        ),
+        ("server/keyspace.py", "from lamina.server.errors import SYNTAX", ""),
+    ),
+    rule_data_knows_no_network: (
+        ("server/types/sets.py", "import asyncio", "that is the connection's business"),
+        ("server/commands/set.py", "from lamina.server.protocol import RequestReader", "import of"),
+        ("server/connection.py", "import asyncio", ""),
+        ("server/types/sets.py", "import random", ""),
     ),
     rule_no_import_cycles: (
         ("engine/wal.py", "from lamina.engine.wal import g", "import cycle: lamina.engine.wal -> "),

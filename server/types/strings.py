@@ -20,7 +20,7 @@ from lamina.server.keyspace import Keyspace, Value
 from lamina.server.longdouble import LongDouble, add_long_doubles, format_long_double, parse_long_double
 from lamina.server.numbers import INTEGER_MAX, INTEGER_MIN, parse_integer
 from lamina.server.records import BigString, Record, String
-from lamina.server.store import ABSENT, HOT_OVERHEAD_BYTES, HOT_SIZE_MAX
+from lamina.server.store import ABSENT, HOT_SIZE_MAX
 from lamina.server.types import bigstrings
 
 BIG_SIZE_MIN = bigstrings.SIZE_MIN
@@ -29,6 +29,8 @@ _EMBEDDED_SIZE_MAX = 44
 """Redis keeps strings up to here in one allocation with their object, and calls that embstr."""
 
 _ZERO: LongDouble = (0, 0)
+
+_STRINGS = frozenset((STRING,))
 
 
 def text_of(keyspace: Keyspace, value: Value) -> bytes:
@@ -66,49 +68,50 @@ def put(keyspace: Keyspace, key: bytes, text: bytes, *, expires_ms: int = 0) -> 
         return
     # Keyspace.put without a call where plain strings follow one another: half of a SET.
     engine_key = keyspace.record_prefix + key
-    entries = keyspace.entries
-    hot = keyspace.hot
     raw = PLAIN_STRING + text
-    if engine_key not in hot:
-        if not _make_room(keyspace, engine_key):
+    if engine_key in keyspace.hot:
+        if engine_key not in keyspace.entries:
+            keyspace.store.existed[engine_key] = True
+        if len(raw) <= HOT_SIZE_MAX:
+            keyspace.hot[engine_key] = raw
+        else:
+            del keyspace.hot[engine_key]
+    else:
+        # What is only written does not become hot: it costs one walk into a large dict, the memtable's.
+        store = keyspace.store
+        old = store.entries.get(engine_key, ABSENT)
+        if old is ABSENT:
+            old = store.db.view.get(engine_key)
+            store.existed[engine_key] = old is not None
+        if old is not None and old[0] != STRING:
             keyspace.put(key, text)
             return
-    elif engine_key not in entries:
-        keyspace.store.existed[engine_key] = True
-    entries[engine_key] = raw
-    if len(raw) <= HOT_SIZE_MAX:
-        hot[engine_key] = raw
-    else:
-        hot.pop(engine_key, None)
+        if store.warm:
+            store.warm.pop(engine_key, None)
+    keyspace.entries[engine_key] = raw
 
 
-def _make_room(keyspace: Keyspace, engine_key: bytes) -> bool:
-    """Prepare for a plain string at a key that is not hot.
+def _make_room(keyspace: Keyspace, engine_keys: list[bytes]) -> bool:
+    """Prepare for plain strings at keys that are not hot: what `put` does for one.
 
-    False if it holds something that has to go first.
+    False if one of them holds something that has to go first.
     """
     store = keyspace.store
-    store.warm.pop(engine_key, None)
-    old = store.entries.get(engine_key, ABSENT)
-    is_pending = old is not ABSENT
-    if not is_pending:
-        old = store.db.view.get(engine_key)
-    if old is not None and old[0] != STRING:
+    entries, existed = store.entries, store.existed
+    if store.warm:
+        for key in engine_keys:
+            store.warm.pop(key, None)
+    if not entries.keys().isdisjoint(engine_keys):
+        for key in engine_keys:
+            old = entries.get(key)
+            if old is not None and old[0] != STRING:
+                return False
+        engine_keys = [key for key in engine_keys if key not in entries]
+    olds = store.db.view.get_many(engine_keys)
+    if not {old[0] for old in olds if old is not None} <= _STRINGS:
         return False
-    if not is_pending:
-        store.existed[engine_key] = old is not None
-    store.weight += len(engine_key) + HOT_OVERHEAD_BYTES
+    existed.update(zip(engine_keys, [old is not None for old in olds]))
     return True
-
-
-def _put_new(keyspace: Keyspace, engine_key: bytes, raw: bytes) -> None:
-    """Store the raw record of a small plain string at a key that holds nothing, as the caller has just
-    seen."""
-    store = keyspace.store
-    if engine_key not in store.entries:
-        store.existed[engine_key] = False
-    store.entries[engine_key] = keyspace.hot[engine_key] = raw
-    store.weight += len(engine_key) + HOT_OVERHEAD_BYTES
 
 
 def replace(keyspace: Keyspace, key: bytes, old: Value | None, text: bytes) -> None:
@@ -138,24 +141,20 @@ def put_plain(keyspace: Keyspace, keys: list[bytes], texts: list[bytes]) -> bool
         return False
     prefix, hot, entries = keyspace.record_prefix, keyspace.hot, keyspace.entries
     engine_keys = [prefix + key for key in keys]
-    if None in map(hot.get, engine_keys):
-        for key in engine_keys:
-            if key not in hot and not _make_room(keyspace, key):
-                return False
-    _note_existing(keyspace, engine_keys)
+    hot_keys = [key for key in engine_keys if key in hot] if hot else []
+    if len(hot_keys) < len(engine_keys):
+        cold_keys = [key for key in engine_keys if key not in hot] if hot_keys else engine_keys
+        if not _make_room(keyspace, cold_keys):
+            return False
     raws = dict(zip(engine_keys, [PLAIN_STRING + text for text in texts]))
+    if hot_keys:
+        existed = keyspace.store.existed
+        for key in hot_keys:
+            if key not in entries:
+                existed[key] = True
+            hot[key] = raws[key]
     entries.update(raws)
-    hot.update(raws)
     return True
-
-
-def _note_existing(keyspace: Keyspace, engine_keys: list[bytes]) -> None:
-    """Tell the engine of hot keys about to be written that they exist, unless they are pending already."""
-    entries, hot = keyspace.entries, keyspace.hot
-    existed = keyspace.store.existed
-    for key in engine_keys:
-        if key in hot and key not in entries:
-            existed[key] = True
 
 
 def read_plain(keyspace: Keyspace, keys: list[bytes]) -> list[bytes | None] | None:
@@ -193,25 +192,29 @@ def increment_plain(keyspace: Keyspace, keys: list[bytes], by: int) -> list[int]
     engine_keys = [prefix + key for key in keys]
     if len(set(engine_keys)) != len(engine_keys):
         return None
-    raws = list(map(hot.get, engine_keys))
+    raws = list(map(hot.get, engine_keys)) if hot else [None] * len(engine_keys)
+    entries = keyspace.entries
     if None in raws:
-        get_record = keyspace.store.get_record
-        raws = [get_record(key) if raw is None else raw for key, raw in zip(engine_keys, raws)]
-        if any(raw is not None and raw[0] != STRING for raw in raws):
+        cold_keys = [key for key, raw in zip(engine_keys, raws) if raw is None]
+        if not _make_room(keyspace, cold_keys):
             return None
+        get = keyspace.store.get
+        raws = [get(key) if raw is None else raw for key, raw in zip(engine_keys, raws)]
     numbers = [0 if raw is None else parse_integer(raw[1:]) for raw in raws]
     if None in numbers:
         return None
     totals = [number + by for number in numbers]  # type: ignore[operator]
     if min(totals) < INTEGER_MIN or max(totals) > INTEGER_MAX:
         return None
-    for key, raw in zip(engine_keys, raws):
-        if raw is None:
-            _put_new(keyspace, key, PLAIN_STRING)
-    _note_existing(keyspace, engine_keys)
     changed = dict(zip(engine_keys, [PLAIN_STRING + b"%d" % total for total in totals]))
-    keyspace.entries.update(changed)
-    hot.update(changed)
+    if hot:
+        existed = keyspace.store.existed
+        for key in engine_keys:
+            if key in hot:
+                if key not in entries:
+                    existed[key] = True
+                hot[key] = changed[key]
+    entries.update(changed)
     return totals
 
 
@@ -249,29 +252,30 @@ def increment(keyspace: Keyspace, key: bytes, by: int) -> int:
     Errors: WRONGTYPE, not an integer, overflow.
     """
     engine_key = keyspace.record_prefix + key
-    raw = keyspace.hot.get(engine_key) or keyspace.store.get_record(engine_key)
+    raw = keyspace.hot.get(engine_key) or keyspace.store.get(engine_key)
     if raw is None:
         value: Value | None = None
-        total = by
-        if not (keyspace.is_observed or keyspace.listens):
-            _put_new(keyspace, engine_key, PLAIN_STRING + b"%d" % total)
-            return total
+        number: int | None = 0
     else:
         value = raw[1:] if raw[:1] == PLAIN_STRING else keyspace.find(key)
         number = 0 if value is None else parse_integer(text_of(keyspace, value))
         if number is None:
             raise NOT_AN_INTEGER
-        total = number + by
+    total = number + by  # type: ignore[operator]
     if not INTEGER_MIN <= total <= INTEGER_MAX:
         raise OVERFLOW
-    if engine_key in keyspace.hot and not keyspace.is_observed:
+    if keyspace.is_observed or keyspace.listens or (raw is not None and raw[:1] != PLAIN_STRING):
+        replace(keyspace, key, value, b"%d" % total)
+    else:
         # `replace` without two calls: a third of an INCR.
         entries = keyspace.entries
         if engine_key not in entries:
-            keyspace.store.existed[engine_key] = True
-        entries[engine_key] = keyspace.hot[engine_key] = PLAIN_STRING + b"%d" % total
-    else:
-        replace(keyspace, key, value, b"%d" % total)
+            keyspace.store.existed[engine_key] = raw is not None
+        entries[engine_key] = PLAIN_STRING + b"%d" % total
+        if engine_key in keyspace.hot:
+            keyspace.hot[engine_key] = entries[engine_key]  # type: ignore[assignment]
+        else:
+            keyspace.store.warm.pop(engine_key, None)
     if keyspace.listens:
         keyspace.event(events.STRING, b"incrby", key)
     return total

@@ -102,7 +102,7 @@ def test_the_engines_worker_is_killed_under_load(tmp_path: Path) -> None:
     with LaminaServer(tmp_path, "--appendfsync", "no", *TINY_MEMTABLES) as server:
         load = Load(server, clients=CLIENTS, seed=6)
         with load:
-            killed = set()
+            killed: set[int] = set()
             for _ in range(3):
                 load.wait_for(200)
                 wait_until(lambda: worker_of(server) not in (None, *killed), "a worker is there")

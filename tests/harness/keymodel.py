@@ -2,8 +2,8 @@
 
     model = KeyModel()
     model.apply(("SADD", "s", "a", "b"))          # 2: the reply the server must give
-    model.apply_all([("MULTI",), ("INCR", "n"), ("EXEC",)])
-    assert same(model.keys, found)                # `found` as contents.py reads it
+    model.apply_unit([("MULTI",), ("INCR", "n"), ("EXEC",)])
+    assert not model.difference(found)            # `found` as contents.py reads it
 
 Arguments are bytes, str or int, as clients send them; replies are as harness.resp parses them. Keys expire at
 times that the model is told (`now_ms`); it knows what the generators in load.py use, and no more.

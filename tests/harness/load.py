@@ -1,11 +1,12 @@
 """Clients that write without a pause and remember what was acknowledged.
 
-    with Load(server, clients=8, seed=1) as load:
+    load = Load(server, clients=8, seed=1)
+    with load:
         time.sleep(0.5)
         server.kill()                             # or whatever is to be survived
     server.start()
-    load.check(server)                            # raises AssertionError with what is wrong
-    load.resume(server)                           # the same clients, from where they are known to be
+    load.check()                                  # raises AssertionError with what is wrong
+    with load: ...                                # the same clients, from where they are known to be
 
 Each client has keys of its own, which a model follows: every reply is compared, and after a crash what is
 there must be what was acknowledged, and of what was not, a beginning of it, in whole commands and

@@ -17,11 +17,12 @@ sent out of band or after a wait.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from harness.databasechecks import check_databases
 from harness.databases import TINY
 from harness.memory_filesystem import MemoryFileSystem
 from lamina.engine.check import assert_consistent
@@ -33,7 +34,6 @@ from lamina.server.config import Config
 from lamina.server.connection import Connection
 from lamina.server.dispatch import run_commands
 from lamina.server.errors import CommandError
-from lamina.server.records import Collection
 from lamina.server.server import Server
 
 GROUPS = commands.GROUPS
@@ -143,6 +143,15 @@ class LocalClient:
         self.server.reopen()
 
 
+def together(*runs: tuple[LocalClient, Sequence[Sequence[Any]]]) -> list[list[Any]]:
+    """Run commands of several clients of one server in one turn; returns the replies of each."""
+    for client, pipeline in runs:
+        client.pushed()
+        run_commands(client.client, [[as_bytes(word) for word in command] for command in pipeline])
+    runs[0][0].turn()
+    return [client.pushed() for client, _ in runs]
+
+
 def as_bytes(argument: Any) -> bytes:
     if isinstance(argument, bytes):
         return argument
@@ -198,22 +207,7 @@ def parse_reply(data: bytes, at: int) -> tuple[Any, int]:
 
 def check_server(server: Server) -> None:
     """Assert that the engine's and the databases' invariants hold."""
-    server.databases.stage_records()
-    for keyspace in server.databases.keyspaces:
-        expiring = hashes_expiring = 0
-        for keys, _ in list(keyspace.scan_keys()):
-            for key in keys:
-                value = keyspace.cache.get(key) or keyspace._load(key)
-                assert value is not None
-                if isinstance(value, bytes):
-                    continue
-                expiring += bool(value.expires_ms)
-                hashes_expiring += bool(value.fields_due_ms)
-                if isinstance(value, Collection):
-                    assert value.size > 0, f"{key!r} is empty"
-                    value.check()
-        assert keyspace.count_expiring() == expiring
-        assert keyspace.count_hashes_expiring() == hashes_expiring
+    check_databases(server.databases)
     server.databases.commit()
     assert_consistent(server.databases.store.db)
 

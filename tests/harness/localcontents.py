@@ -35,7 +35,7 @@ def _value(local: LocalClient, key: bytes, kind: str) -> Any:
 
 
 def difference(model: KeyModel, local: LocalClient) -> str:
-    """Return what is different between a model and a server, expiries included; nothing if all is the same."""
+    """Return what is different between a model and a server, expiries included; nothing if they agree."""
     found = model.difference(contents_of(local))
     if not found:
         for key in model.keys:

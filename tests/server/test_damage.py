@@ -1,4 +1,4 @@
-"""Damage on the disk, met by commands: who meets it is told, others are served, and nothing is left half-done."""
+"""Damage on the disk, met by commands: who meets it is told, others are served, and nothing is half done."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from harness.fault_filesystem import FaultFileSystem, fail, inject_when, no_faults
-from harness.local import LocalClient, Servers, as_bytes, check_server
+from harness.local import LocalClient, Servers, as_bytes, check_server, together
 from harness.memory_filesystem import MemoryFileSystem
 from lamina.engine import CorruptionError
 from lamina.engine.filenames import segment_name
 from lamina.server import elements
 from lamina.server.client import CAREFUL
-from lamina.server.dispatch import run_commands
 from lamina.server.errors import CommandError
 
 COUNT = 120
@@ -68,14 +67,6 @@ def parted(local: LocalClient, command: str, keys: list[str]) -> tuple[list[str]
     assert len(good) > len(bad) > 1
     local.server.open_gate(CAREFUL)
     return good, bad
-
-
-def together(*runs: tuple[LocalClient, list[tuple[Any, ...]]]) -> list[list[Any]]:
-    for client, commands in runs:
-        client.pushed()
-        run_commands(client.client, [[as_bytes(word) for word in command] for command in commands])
-    runs[0][0].turn()
-    return [client.pushed() for client, _ in runs]
 
 
 # -- reading ---------------------------------------------------------------------------------------------
@@ -285,7 +276,7 @@ def test_a_waiting_client_whose_key_cannot_be_looked_at(make_local: Servers) -> 
     local.reload()
     local.server.databases.offer_all()
     fs.plan = UNREADABLE
-    assert local("PING") == b"PONG"
+    assert local("ECHO", "a") == b"a"
     fs.plan = no_faults
     reply, after = waiting.pushed()
     assert isinstance(reply, CommandError)

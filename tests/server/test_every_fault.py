@@ -53,7 +53,13 @@ def history() -> Iterator[Unit | str]:
         yield [("SET", f"s{i}", "text" * 10)]
         yield [("RPUSH", "l", *(f"{i}-{j}" for j in range(12)))]
         yield [("SADD", "t", *range(i, i + 5))]
-    yield [("MULTI",), ("DECRBY", "a", 7), ("INCRBY", "b", 7), ("LMOVE", "l", "m", "LEFT", "RIGHT"), ("EXEC",)]
+    yield [
+        ("MULTI",),
+        ("DECRBY", "a", 7),
+        ("INCRBY", "b", 7),
+        ("LMOVE", "l", "m", "LEFT", "RIGHT"),
+        ("EXEC",),
+    ]
     yield [("HSET", "h", "f", 1, "g", 2)]
     yield [("ZADD", "z", 1, "one", 2, "two")]
     yield "save"
@@ -165,6 +171,7 @@ def check_fault(operation: Operation, fault: Fault, appendfsync: str) -> None:
         assert not difference(run.model, run.local)
         assert run.local("SET", "end", 1) == b"OK"
         run.model.apply(("SET", "end", 1))
+        run.local.server.databases.store.db.resume()  # tries again at once what the background must
         check_server(run.local.server)
         killed = memory.process_crash_clone()
         run.local.reload()
