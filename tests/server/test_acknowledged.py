@@ -58,7 +58,7 @@ class Acknowledged(RuleBasedStateMachine):
     def start(self) -> None:
         self.faults = FaultFileSystem(self.disk)
         self.local = Servers().make(fs=self.faults)
-        self.local.clock.advance(self.now_ms)
+        self.local.wait_out(self.now_ms)
         self.model.expire(self.local.clock.now_ms)
         self.other = self.local.connect()
         self.waiting = None
@@ -193,4 +193,4 @@ class Acknowledged(RuleBasedStateMachine):
 
 
 TestAcknowledged = Acknowledged.TestCase
-TestAcknowledged.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestAcknowledged.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
