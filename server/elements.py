@@ -35,6 +35,9 @@ LOADED_AT_ONCE = 256
 LOADED_EVER = 16384
 """Elements above which a collection is never loaded: doing so would take more than some milliseconds."""
 
+LOADED_BYTES_MAX = 4 << 20
+"""Bytes of elements and values above which a collection is not loaded, however few they are."""
+
 _ACCESS_WORTH = 32
 """Elements that could be loaded in the time of one access to the engine."""
 
@@ -90,17 +93,25 @@ class Elements:
         """Note an access and return the held elements, loading them if that pays now; None if not held."""
         if self.held is None:
             self._accesses += 1
-            size = self.size
-            if size <= LOADED_AT_ONCE or (size <= LOADED_EVER and self._accesses * _ACCESS_WORTH >= size):
+            size, accesses = self.size, self._accesses
+            # Below zero: it was held or tried before, and was too much.
+            if accesses > 0 and (
+                size <= LOADED_AT_ONCE or (size <= LOADED_EVER and accesses * _ACCESS_WORTH >= size)
+            ):
                 self.load()
         return self.held
 
     def load(self) -> None:
-        """Hold the elements. Cost: a scan."""
+        """Hold the elements, unless they turn out to be too large for that. Cost: a scan."""
         skip = len(self.prefix)
         held: dict[bytes, bytes] = {}
+        size_bytes = 0
         for keys, values in self.store.chunks(self.prefix, self.end):
             held.update(zip([key[skip:] for key in keys], values))
+            size_bytes += sum(map(len, keys)) + sum(map(len, values))
+            if size_bytes > LOADED_BYTES_MAX:
+                self._accesses = -LOADED_EVER  # not worth trying again soon
+                return
         self.held = held
         self._accesses = 0
         self._estimated_size = 0

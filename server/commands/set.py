@@ -5,7 +5,7 @@ from __future__ import annotations
 from lamina.server.args import integer_in, keys_after, positive
 from lamina.server.client import Client
 from lamina.server.cursors import parse_cursor, parse_filter
-from lamina.server.errors import NUMKEYS_TOO_LARGE, SYNTAX, CommandError
+from lamina.server.errors import NUMKEYS_TOO_LARGE, OUT_OF_RANGE, SYNTAX, CommandError
 from lamina.server.keyspace import Keyspace
 from lamina.server.numbers import INTEGER_MAX
 from lamina.server.registry import (
@@ -19,6 +19,9 @@ from lamina.server.types import sets
 from lamina.server.types.sets import INTSET, Set
 
 _LIMIT_NEGATIVE = CommandError(b"ERR LIMIT can't be negative")
+
+_DRAWN_MAX = 1 << 24
+"""Most elements that SRANDMEMBER repeats: more would not fit into memory."""
 
 
 # --- Members
@@ -186,6 +189,8 @@ def srandmember(client: Client, argv: list[bytes]) -> bytes | list[bytes] | None
         drawn = None if record is None else record.elements.draw()
         return None if drawn is None else drawn[0]
     count = integer_in(argv[2], -INTEGER_MAX, INTEGER_MAX)
+    if count < -_DRAWN_MAX:
+        raise OUT_OF_RANGE  # the reply would be larger than memory
     record = client.keyspace.read_typed(argv[1], Set)
     if record is None or not count:
         return []

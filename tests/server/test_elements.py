@@ -15,7 +15,7 @@ import lamina.engine as engine
 from harness.databases import TINY
 from harness.memory_filesystem import MemoryFileSystem
 from lamina.engine.check import assert_consistent
-from lamina.server.elements import LOADED_AT_ONCE, LOADED_EVER, Elements
+from lamina.server.elements import LOADED_AT_ONCE, LOADED_BYTES_MAX, LOADED_EVER, Elements
 from lamina.server.store import Store
 
 PREFIX = b"\0\0\0\1e\0\0\0\0\0\0\0\1"
@@ -201,6 +201,19 @@ def test_a_large_one_is_never_loaded(make_elements: Callable[[int], Elements]) -
     elements = make_elements(LOADED_EVER + 1)
     for n in range(1000):
         assert elements.get(b"%06d" % n) == b"v"
+    assert elements.held is None
+
+
+def test_one_with_large_values_is_not_loaded_however_few_they_are(
+    make_elements: Callable[[int], Elements],
+) -> None:
+    elements = make_elements(3)
+    for n in range(3):
+        elements.put(b"%06d" % n, bytes(LOADED_BYTES_MAX // 2))
+    elements.store.commit()
+    elements = Elements(elements.store, PREFIX, 3)
+    for _ in range(3):
+        assert elements.get(b"000001") == bytes(LOADED_BYTES_MAX // 2)
     assert elements.held is None
 
 

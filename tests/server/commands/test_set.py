@@ -15,6 +15,7 @@ from lamina.server.errors import (
     NOT_POSITIVE,
     NUMKEYS_NOT_POSITIVE,
     NUMKEYS_TOO_LARGE,
+    OUT_OF_RANGE,
     SYNTAX,
     WRONG_TYPE,
     CommandError,
@@ -516,3 +517,9 @@ def test_events(local: LocalClient) -> None:
     expected = [(b"spop", b"u"), (b"spop", b"u"), (b"del", b"u")]
     expected += [(b"spop", b"i"), (b"spop", b"i"), (b"del", b"i"), (b"spop", b"t"), (b"del", b"t")]
     assert found == expected
+
+
+def test_srandmember_repeats_no_more_than_fits_into_memory(local: LocalClient) -> None:
+    local("SADD", "s", "a")
+    assert local("SRANDMEMBER", "s", -(1 << 24) - 1) == OUT_OF_RANGE
+    assert local("SRANDMEMBER", "s", -3) == [b"a"] * 3
