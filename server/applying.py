@@ -10,15 +10,19 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from lamina.server import events
+from lamina.server.registry import all_commands
 
 if TYPE_CHECKING:
     from lamina.server.server import Server
 
 _NEVER_NS: Final = 1 << 62
 
+VERBOSE: Final = (logging.DEBUG + logging.INFO) // 2
+"""A level of Redis's that Python does not have."""
+
 LOG_LEVELS: Final = {
     "debug": logging.DEBUG,
-    "verbose": logging.INFO,
+    "verbose": VERBOSE,
     "notice": logging.INFO,
     "warning": logging.WARNING,
 }
@@ -38,7 +42,14 @@ def follow_config(server: Server) -> None:
     for name in _COPIED:
         config.on_change(name, server.apply_config)
     config.on_change("loglevel", lambda: logging.getLogger("lamina").setLevel(LOG_LEVELS[config.loglevel]))
+    config.on_change("latency-tracking", lambda: _track_latency(config.latency_tracking))
+    _track_latency(config.latency_tracking)
     server.apply_config()
+
+
+def _track_latency(is_on: bool) -> None:
+    for record in all_commands():
+        record.track(is_on)
 
 
 def apply_config(server: Server) -> None:

@@ -12,6 +12,7 @@ line is `configfile.py`. Until `freeze()` is called everything can be set; after
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -20,12 +21,21 @@ from lamina.server import configfile
 from lamina.server.directives import BY_NAME, PARAMETERS, find, parse_words
 from lamina.server.errors import CommandError
 from lamina.server.glob import compile_glob
-from lamina.server.inert import INERT
+from lamina.server.inert import INERT, WITHOUT_EFFECT
 from lamina.server.parameters import ConfigError, Parameter
+from lamina.server.registry import Command, rename
 from lamina.server.settings import Settings
 
 __all__ = ["Config", "ConfigError", "Hook"]
 
+log = logging.getLogger(__name__)
+
+_UNRESTRICTED = frozenset((b"on", b"nopass", b"sanitize-payload", b"~*", b"&*", b"+@all"))
+"""What the default user may be told to be: what it is. Redis writes such a line into every file it rewrites."""
+_NO_USERS = (
+    "Lamina has no ACL users yet: there is only the default user, who may do everything (set requirepass to ask"
+    " for a password)"
+)
 _INERT_NAMES = frozenset(parameter.name for parameter in INERT)
 
 Hook = Callable[[], None]
@@ -34,19 +44,23 @@ Hook = Callable[[], None]
 class Config(Settings):
     """All parameters' values, as attributes. They are changed by `set` and `assign` only."""
 
-    def __init__(self) -> None:
+    def __init__(self, commands: dict[bytes, Command] | None = None) -> None:
+        """`commands` is the table that rename-command is to change: its lines are checked against a copy.
+
+        Without it they are only kept.
+        """
         self.path: str | None = None
         """The file it was read from, which CONFIG REWRITE writes."""
-        self.renamed_commands: dict[bytes, bytes] = {}
-        """What rename-command said: old name to new name; an empty one takes the command away."""
-        self.user_lines: list[list[bytes]] = []
-        """What stood behind `user`, for the ACL to read."""
+        self.renamed_commands: list[tuple[bytes, bytes]] = []
+        """What rename-command said, in turn: old name, new name; an empty one takes the command away."""
+        self._commands = None if commands is None else dict(commands)
         self.warnings: list[str] = []
         """What to log once there is a log."""
         self._is_frozen = False
         self._hooks: dict[str, list[Hook]] = {}
         for parameter in PARAMETERS:
             setattr(self, parameter.attribute, parameter.default)
+        self.dir = os.getcwd()
 
     def freeze(self) -> None:
         """Refuse changes of fixed parameters from now on: the server has started."""
@@ -65,12 +79,12 @@ class Config(Settings):
     def load_file(self, path: str) -> None:
         """Read a file, which CONFIG REWRITE will write. Errors: ConfigError, with the line; OSError."""
         path = os.path.abspath(path)
-        configfile.read_file(path, self._obey)
+        configfile.read_file(path, self._obey, lambda: self.dir)
         self.path = path
 
     def load_arguments(self, arguments: list[str]) -> None:
         """Read options as redis-server knows them: `--name value ...`. Errors: ConfigError."""
-        configfile.read_arguments(arguments, self._obey)
+        configfile.read_arguments(arguments, self._obey, lambda: self.dir)
 
     def rewrite(self, users: list[bytes] | None = None) -> None:
         """Write the configuration back to its file: CONFIG REWRITE. Errors: CommandError.
@@ -91,13 +105,22 @@ class Config(Settings):
         """Carry out one directive. Errors: ConfigError."""
         name = words[0].lower()
         if name == b"rename-command" and len(words) == 3:
-            self.renamed_commands[words[1]] = words[2]
+            self._rename(words[1], words[2])
         elif name == b"user" and len(words) > 1:
-            self.user_lines.append(words[1:])
+            if words[1] != b"default" or not _UNRESTRICTED.issuperset(words[2:]):
+                raise ConfigError(_NO_USERS)
         elif name == b"loadmodule":
             raise ConfigError("Lamina loads no modules")
         else:
             self.assign(find(name), words[1:], is_continued=is_continued)
+
+    def _rename(self, old: bytes, new: bytes) -> None:
+        if self._commands is not None:
+            try:
+                rename(old, new, self._commands)
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
+        self.renamed_commands.append((old, new))
 
     def on_change(self, name: str, hook: Hook) -> None:
         """Call `hook` after `set` has changed the parameter `name`; once, if it is there for several.
@@ -128,7 +151,7 @@ class Config(Settings):
             except ConfigError as error:
                 self._restore(before)
                 raise _set_failed(name, str(error)) from None
-            if value != current:
+            if value != current or parameter.is_content:
                 # Of a parameter and its alias in one call, what was there before both counts.
                 before.setdefault(parameter, current)
                 setattr(self, parameter.attribute, value)
@@ -143,7 +166,8 @@ class Config(Settings):
         value = parse_words(parameter, words, current, is_continued=is_continued)
         setattr(self, parameter.attribute, value)
         if parameter.name in _INERT_NAMES and value != parameter.default:
-            warning = f"{parameter.name} has no effect in Lamina"
+            why = parameter.doc.removeprefix(WITHOUT_EFFECT).removesuffix(".")
+            warning = f"{parameter.name} has no effect in Lamina{why}"
             if warning not in self.warnings:
                 self.warnings.append(warning)
 
@@ -180,12 +204,20 @@ class Config(Settings):
                 except ConfigError as error:
                     self._restore(before)
                     for undone in called[:-1]:
-                        undone()
+                        _undo(undone)
                     raise _set_failed(names[parameter], str(error)) from None
 
     def _restore(self, values: dict[Parameter[Any], Any]) -> None:
         for parameter, value in values.items():
             setattr(self, parameter.attribute, value)
+
+
+def _undo(hook: Hook) -> None:
+    """Let a hook take back what it did, the values being what they were before."""
+    try:
+        hook()
+    except ConfigError as error:
+        log.error("a change of the configuration could not be taken back: %s", error)
 
 
 def _set_failed(name: bytes, reason: str) -> CommandError:

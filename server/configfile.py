@@ -4,7 +4,7 @@
     port 7000
     save 900 1                      each line adds to those above it; save "" forgets them
     requirepass "a b\\x01"           quotes as in `splitting.py`
-    include /etc/lamina/*.conf      read in its place; a pattern may match nothing
+    include /etc/lamina/*.conf      read in its place; a pattern may match nothing; relative to `dir`
     rename-command DEBUG ""
 
     lamina serve /etc/lamina.conf --port 7000 --save 900 1 --loglevel debug
@@ -50,7 +50,7 @@ class ConfigFileError(ConfigError):
 # --- Reading
 
 
-def read_arguments(arguments: list[str], obey: Obey) -> None:
+def read_arguments(arguments: list[str], obey: Obey, directory: Callable[[], str]) -> None:
     """Read `--name value ...` options. Errors: ConfigFileError."""
     directives: list[list[bytes]] = []
     for argument in arguments:
@@ -64,27 +64,34 @@ def read_arguments(arguments: list[str], obey: Obey) -> None:
             directives[-1].append(os.fsencode(argument))
         else:
             raise ConfigFileError(_COMMAND_LINE, 0, argument, BAD_DIRECTIVE)
-    reader = _Reader(obey)
+    reader = _Reader(obey, directory)
     for words in directives:
         if words[0].lower() == b"save" and len(words) == 1:
             words.append(b"")  # shells make it easy to lose the quotes of `--save ""`
         try:
-            reader.take(words)
+            reader.carry_out(words, depth=0)
+        except ConfigFileError:
+            raise  # of an included file, which says where
         except ConfigError as error:
             line = b" ".join([words[0], *map(quote_if_needed, words[1:])])
             raise ConfigFileError(_COMMAND_LINE, 0, os.fsdecode(line), str(error)) from None
 
 
-def read_file(path: str, obey: Obey) -> None:
-    """Read a file and what it includes. Errors: ConfigFileError, OSError."""
-    _Reader(obey).read_file(path, depth=0)
+def read_file(path: str, obey: Obey, directory: Callable[[], str]) -> None:
+    """Read a file and what it includes. Errors: ConfigFileError, OSError.
+
+    `directory` tells from where relative paths start at the moment: `dir` lines change that, as they change
+    redis-server's directory.
+    """
+    _Reader(obey, directory).read_file(path, depth=0)
 
 
 class _Reader:
     """Takes directives, and remembers which it has met: some add to what an earlier line said."""
 
-    def __init__(self, obey: Obey) -> None:
+    def __init__(self, obey: Obey, directory: Callable[[], str]) -> None:
         self.obey = obey
+        self.directory = directory
         self.met: set[str] = set()
 
     def read_file(self, path: str, depth: int) -> None:
@@ -98,22 +105,26 @@ class _Reader:
                 words = split_arguments(line)
                 if words is None:
                     raise ConfigError("Unbalanced quotes in configuration line")
-                if words and words[0].lower() == b"include":
-                    self.include(words, path, depth)
-                elif words:
-                    self.take(words)
+                if words:
+                    self.carry_out(words, depth)
             except ConfigFileError:
                 raise  # of an included file, which says where
             except ConfigError as error:
                 raise ConfigFileError(path, number, os.fsdecode(line), str(error)) from None
 
-    def include(self, words: list[bytes], path: str, depth: int) -> None:
+    def carry_out(self, words: list[bytes], depth: int) -> None:
+        """Take one directive; `depth` is how deep in includes it stands."""
+        if words[0].lower() == b"include":
+            self.include(words, depth)
+        else:
+            self.take(words)
+
+    def include(self, words: list[bytes], depth: int) -> None:
         if len(words) != 2:
             raise ConfigError(BAD_DIRECTIVE)
         if depth == _INCLUDES_MAX:
             raise ConfigError("includes are nested too deep")
-        # Relative to the file that includes, so that it does not matter where the server is started.
-        pattern = os.path.join(os.path.dirname(path), os.fsdecode(words[1]))
+        pattern = os.path.join(self.directory(), os.fsdecode(words[1]))
         for name in sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]:
             try:
                 self.read_file(name, depth + 1)

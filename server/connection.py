@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lamina.server.client import Client
 from lamina.server.dispatch import run_commands
+from lamina.server.encoding import ARGUMENT_SIZE_MAX
 from lamina.server.errors import MAX_CLIENTS, PROTECTED_MODE, CommandError
 from lamina.server.protocol import RequestReader
 
@@ -22,12 +23,25 @@ if TYPE_CHECKING:
 
 _WRITE_HIGH_BYTES = 1 << 20
 _PENDING_COMMANDS_MAX = 1024
+_PENDING_BYTES_MAX = 1 << 20
+_READ_AT_ONCE_BYTES = 128 * 1024
+"""From a client of whom so much arrives at once more will have come already. The loop would read on, up to 32
+times, while all others wait."""
 
 
 class Connection(asyncio.Protocol):
     """Feeds one client."""
 
-    __slots__ = ("_is_paused", "client", "is_writable", "reader", "server", "soft_limit_ms", "transport")
+    __slots__ = (
+        "_is_paused",
+        "_pending_bytes",
+        "client",
+        "is_writable",
+        "reader",
+        "server",
+        "soft_limit_ms",
+        "transport",
+    )
 
     transport: asyncio.Transport
 
@@ -35,11 +49,13 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.client: Client | None = None
         self.reader = RequestReader(
-            server.config.proto_max_bulk_len, is_authenticated=not server.needs_password
+            min(server.config.proto_max_bulk_len, ARGUMENT_SIZE_MAX), is_authenticated=not server.needs_password
         )
         self.soft_limit_ms = 0
         """Since when the output buffer is above its soft limit; 0: it is not."""
         self._is_paused = False
+        self._pending_bytes = 0
+        """What has been read since commands began to be left in `Client.pending`."""
         self.is_writable = True
         """Whether the client takes what it is sent."""
 
@@ -92,13 +108,17 @@ class Connection(asyncio.Protocol):
         commands = reader.feed(data)
         if client.wait is not None or client.pending:
             client.pending.extend(commands)
-            if len(client.pending) > _PENDING_COMMANDS_MAX:
+            self._pending_bytes += len(data)
+            if len(client.pending) > _PENDING_COMMANDS_MAX or self._pending_bytes > _PENDING_BYTES_MAX:
                 self._pause()
         elif commands:
             run_commands(client, commands)
-        elif reader.buffered_bytes > server.config.client_query_buffer_limit:
-            server.stats.query_limit_disconnections += 1
-            server.close_client(client)
+        if len(data) >= _READ_AT_ONCE_BYTES and not self._is_paused:
+            # It is the others' turn.
+            self._pause()
+            server.resume(client)
+        if not commands and reader.buffered_bytes > server.config.client_query_buffer_limit:
+            server.end_greedy(client)
         if reader.error is not None:
             self._break_off(client)
 
@@ -153,12 +173,18 @@ class Connection(asyncio.Protocol):
     def run_pending(self) -> None:
         """Run the commands that had to wait."""
         client = self.client
-        if client is None or client.wait is not None or client.closing or not self.is_writable:
+        if client is None or client.closing or not self.is_writable:
             return
         pending = client.pending
+        if client.wait is not None:
+            # Who waits is read from, within bounds: else nobody would notice that it has gone.
+            if len(pending) <= _PENDING_COMMANDS_MAX and self._pending_bytes <= _PENDING_BYTES_MAX:
+                self._resume()
+            return
         if pending:
             commands = list(pending)
             pending.clear()
+            self._pending_bytes = 0
             run_commands(client, commands)
         if self.reader.error is not None:
             self._break_off(client)

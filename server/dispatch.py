@@ -97,7 +97,7 @@ def find_command(argv: list[bytes]) -> Command:
             return command
         found = command.subcommands.get(argv[1].upper())
         if found is None:
-            raise unknown_subcommand(argv[1], command.wire_name)
+            raise unknown_subcommand(argv[1], name)
         return found
     spelled = _spelled_aside if _stands_aside(command) else _spelled
     if len(spelled) < _SPELLINGS_MAX:

@@ -213,7 +213,7 @@ def unknown_command(argv: list[bytes]) -> CommandError:
 
 
 def unknown_subcommand(subcommand: bytes, container: bytes) -> CommandError:
-    """Return what e.g. CONFIG FOO is answered; `container` is the name of the command before it."""
+    """Return what e.g. CONFIG FOO is answered; `container` is the name of the command before it, as sent."""
     shown = _shown(subcommand, NAME_SHOWN_MAX)
     return CommandError(b"ERR unknown subcommand '%b'. Try %b HELP." % (shown, container.upper()))
 

@@ -2,7 +2,7 @@
 
 They are taken, checked and shown, because configuration files hold them and clients ask for them. A file that
 sets one to anything but its default gets one warning for it. Where taking a value would be a promise not kept
-(a replica, a cluster, a daemon), only the harmless one is taken and the error says why.
+(a replica, a cluster, users), only the harmless one is taken and the error says why.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from lamina.server.parameters import (
     YesNo,
 )
 
-_NOTHING = "Taken and shown, without effect."
+WITHOUT_EFFECT = "Taken and shown, without effect"
+_NOTHING = f"{WITHOUT_EFFECT}."
 _SHUTDOWN = "default save nosave now force"
 
 
@@ -107,7 +108,7 @@ _CLUSTER: list[Parameter[Any]] = [
 
 _FILES: list[Parameter[Any]] = [
     # Every write is logged, whatever this says; "yes" is nearest to the truth.
-    YesNo(True, "Taken and shown, without effect: every write is logged.").named("appendonly"),
+    YesNo(True, f"{WITHOUT_EFFECT}: every write is logged.").named("appendonly"),
     _fixed_text("appendfilename", "appendonly.aof"),
     _fixed_text("appenddirname", "appendonlydir"),
     FileName("dump.rdb", _NOTHING, access="protected").named("dbfilename"),
@@ -140,7 +141,8 @@ _MEMORY: list[Parameter[Any]] = [
 ]
 
 _PROCESS: list[Parameter[Any]] = [
-    _only("daemonize", "no", "Lamina stays in the foreground: let systemd or the like run it"),
+    # Debian's file has "yes", and its service another word on the command line: so files with it must be taken.
+    YesNo(False, f"{WITHOUT_EFFECT}: the server stays in the foreground.", access="fixed").named("daemonize"),
     _integer("active-expire-effort", 1, 1, 10),
     *_flags(True, "crash-log-enabled crash-memcheck-enabled dynamic-hz set-proc-title disable-thp"),
     *_flags(False, "always-show-logo io-threads-do-reads syslog-enabled"),
@@ -168,6 +170,17 @@ _TLS: list[Parameter[Any]] = [
     _integer("tls-session-cache-timeout", 300),
 ]
 
+# Of commands that are still to come. Whoever adds them moves what they use to settings.py.
+_NOT_YET: list[Parameter[Any]] = [
+    _only("aclfile", "", "Lamina has no ACL users yet, so it reads no aclfile"),
+    _enum("acl-pubsub-default", "resetchannels", "allchannels resetchannels"),
+    _integer("acllog-max-len", 128, 0, INTEGER_MAX),
+    _integer("busy-reply-threshold", 5000, 0, INTEGER_MAX, "lua-time-limit"),
+    _memory("hll-sparse-max-bytes", 3000),
+    _memory("stream-node-max-bytes", 4096),
+    _integer("stream-node-max-entries", 100, 0, INTEGER_MAX),
+]
+
 INERT: tuple[Parameter[Any], ...] = (
     *_REPLICATION,
     *_CLUSTER,
@@ -175,5 +188,6 @@ INERT: tuple[Parameter[Any], ...] = (
     *_MEMORY,
     *_PROCESS,
     *_TLS,
+    *_NOT_YET,
 )
 """All of them."""

@@ -26,6 +26,7 @@ from lamina.server.keyspace import Keyspace
 from lamina.server.latency import percentiles_us
 from lamina.server.memoryusage import Memory, cached_bytes, system_bytes
 from lamina.server.registry import Command, all_commands
+from lamina.server.supervision import supervisor_of
 from lamina.server.version import REDIS_VERSION, VERSION
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ def _server(server: Server) -> Iterator[Line]:
     yield "monotonic_clock", time.get_clock_info("monotonic").implementation.removesuffix("(CLOCK_MONOTONIC)")
     yield "multiplexing_api", type(server.loop).__module__.partition(".")[0] if server.loop else "none"
     yield "process_id", os.getpid()
-    yield "process_supervised", "systemd" if os.environ.get("NOTIFY_SOCKET") else "no"
+    yield "process_supervised", supervisor_of(config)
     yield "run_id", server.run_id
-    yield "tcp_port", config.port
+    yield "tcp_port", config.port or config.tls_port
     yield "server_time_usec", server.clock.now_us
     yield "uptime_in_seconds", uptime_s
     yield "uptime_in_days", uptime_s // 86400
@@ -254,8 +255,8 @@ def _latencystats(server: Server) -> Iterator[Line]:
     if not server.config.latency_tracking:
         return
     for record in _leaves():
-        if record.calls:
-            found = percentiles_us(record.histogram, wanted)
+        if any(record.tracked):
+            found = percentiles_us(record.tracked, wanted)
             text = ",".join([f"p{percent:g}={value:.3f}" for percent, value in zip(wanted, found)])
             yield f"latency_percentiles_usec_{record.wire_name.decode()}", text
 

@@ -45,6 +45,8 @@ class Parameter(Generic[T]):
 
     takes_words: ClassVar[bool] = False
     """Whether the directive takes any number of words, which CONFIG SET has in one argument."""
+    is_content: ClassVar[bool] = False
+    """Whether CONFIG SET changes something even if the value is the one that is there."""
 
     def __init__(self, default: T, doc: str, *, alias: str = "", access: Access = "live") -> None:
         self.default = default
@@ -272,6 +274,12 @@ class Text(Parameter[str]):
         return os.fsencode(value)
 
 
+class ContentOf(Text):
+    """The name of a file whose content is meant: setting it to what it is reads the file again."""
+
+    is_content = True
+
+
 class Data(Parameter[bytes]):
     """Bytes: passwords."""
 
@@ -295,10 +303,10 @@ class FileName(Text):
 
 
 class Directory(Text):
-    """A directory, which must be there; made absolute, for programs change their directory."""
+    """A directory, which must be there; made absolute. A relative one starts from what it has been so far."""
 
     def parse(self, words: list[bytes], current: str) -> str:
-        path = os.path.abspath(os.fsdecode(words[0]))
+        path = os.path.normpath(os.path.join(current, os.fsdecode(words[0])))
         try:
             if not os.path.isdir(path):
                 os.listdir(path)  # says what is wrong with it

@@ -43,8 +43,13 @@ _many_items = re.compile(rb"[~>]\d{6}").search
 _HEAD_SIZE_MAX = 32
 _JOIN_BYTES_MAX = 256 * 1024
 _COUNT_MAX = 0x7FFFFFFF
+_ARGUMENT_OVERHEAD_BYTES = 48
+"""Memory of an argument beside its bytes: an object header, and a place in a list."""
 _DOLLAR_AND_STAR = ord("*")
 """Bytes up to this one include both that can begin a head."""
+_MORE_NEEDED = object()
+"""What hiredis returns where there is no complete reply: its own False is also a reply, RESP3's `#f`."""
+_ARRAYS = {list}
 _UNAUTHENTICATED_COUNT_MAX = 10
 _UNAUTHENTICATED_BULK_SIZE_MAX = 16384
 
@@ -52,13 +57,22 @@ _UNAUTHENTICATED_BULK_SIZE_MAX = 16384
 class StrictParser:
     """Parses requests by Redis's rules. `buffer` holds what has not been parsed yet."""
 
-    __slots__ = ("_arguments", "_left", "_size", "buffer", "bulk_size_max", "is_authenticated")
+    __slots__ = (
+        "_arguments",
+        "_arguments_bytes",
+        "_left",
+        "_size",
+        "buffer",
+        "bulk_size_max",
+        "is_authenticated",
+    )
 
     def __init__(self, bulk_size_max: int, *, is_authenticated: bool) -> None:
         self.buffer = bytearray()
         self.bulk_size_max = bulk_size_max
         self.is_authenticated = is_authenticated
         self._arguments: list[bytes] = []
+        self._arguments_bytes = 0
         self._left = 0
         """Arguments that are still to come of the request under way."""
         self._size = -1
@@ -68,6 +82,11 @@ class StrictParser:
     def is_at_boundary(self) -> bool:
         """Whether nothing of a next request has been seen."""
         return not self.buffer and not self._left
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Memory of a request that is not complete. Cost: O(1), as it is asked for with every chunk."""
+        return len(self.buffer) + self._arguments_bytes
 
     def parse(self, into: Commands) -> None:
         """Append the complete commands in the buffer to `into`. Errors: ProtocolError, after those before
@@ -85,6 +104,7 @@ class StrictParser:
             if self._arguments:
                 into.append(self._arguments)
                 self._arguments = []
+                self._arguments_bytes = 0
 
     def _line(self, error: ProtocolError) -> bytes | None:
         """Take a header line off the buffer; None if it is not complete."""
@@ -146,6 +166,7 @@ class StrictParser:
             if len(buffer) < size + 2:
                 return False
             self._arguments.append(bytes(memoryview(buffer)[:size]))
+            self._arguments_bytes += size + _ARGUMENT_OVERHEAD_BYTES
             del buffer[: size + 2]
             self._size = -1
             self._left -= 1
@@ -161,7 +182,7 @@ class RequestReader:
         self.bulk_size_max = bulk_size_max
         self.is_authenticated = is_authenticated
         self.error: ProtocolError | None = None
-        self._reader = hiredis.Reader(notEnoughData=False, encoding=None)
+        self._reader = hiredis.Reader(notEnoughData=_MORE_NEEDED, encoding=None)
         self._strict: StrictParser | None = None
         self._kept: list[bytes] = []
         """What was fed since the last boundary."""
@@ -180,7 +201,7 @@ class RequestReader:
     def buffered_bytes(self) -> int:
         """Bytes of a request that is not complete."""
         if self._strict is not None:
-            return len(self._strict.buffer) + sum(map(len, self._strict._arguments))
+            return self._strict.buffered_bytes
         return sum(map(len, self._kept))
 
     def feed(self, data: bytes) -> Commands:
@@ -202,14 +223,18 @@ class RequestReader:
             reader.feed(data)
             # A join raises TypeError for anything but bytes, at 20 ns an argument.
             first = reader.gets()
-            if first is False:
+            if first is _MORE_NEEDED:
                 commands: Commands = []
-            elif (second := reader.gets()) is False:
+            elif (second := reader.gets()) is _MORE_NEEDED:
                 # Most chunks hold one command: this way is half a microsecond shorter than the general one.
+                if first.__class__ is not list:
+                    raise TypeError("no array")
                 b"".join(first)
                 commands = [first] if first else []
             else:
-                commands = [first, second, *iter(reader.gets, False)]
+                commands = [first, second, *iter(reader.gets, _MORE_NEEDED)]
+                if set(map(type, commands)) != _ARRAYS:
+                    raise TypeError("no arrays")
                 if len(data) < _JOIN_BYTES_MAX:
                     b"".join(chain.from_iterable(commands))
                 else:
@@ -244,7 +269,7 @@ class RequestReader:
             strict.buffer += chunk
         delivered = self._delivered
         self._strict = strict
-        self._reader = hiredis.Reader(notEnoughData=False, encoding=None)
+        self._reader = hiredis.Reader(notEnoughData=_MORE_NEEDED, encoding=None)
         self._kept = []
         self._delivered = 0
         return self._feed_strict(data)[delivered:]

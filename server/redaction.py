@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from lamina.server.registry import lookup
+
 REDACTED: Final = b"(redacted)"
 
 _MAY_HOLD_SECRETS = frozenset(b"AUTH HELLO ACL CONFIG MIGRATE".split())
@@ -17,7 +19,8 @@ _SECRET_PARAMETERS = frozenset(
 
 def redacted(argv: list[bytes]) -> list[bytes]:
     """Return argv with secrets replaced: argv itself if it holds none."""
-    name = argv[0].upper()
+    record = lookup(argv[0])  # rename-command may have given it another name
+    name = argv[0].upper() if record is None else record.wire_name.upper()
     if name not in _MAY_HOLD_SECRETS:
         return argv
     positions = _secret_positions(name, argv)

@@ -55,6 +55,9 @@ F = TypeVar("F", bound=Handler)
 ManyHandler = Callable[[Any, list[list[bytes]]], "list[Any] | None"]
 M = TypeVar("M", bound=ManyHandler)
 
+_MANY: dict[str, ManyHandler] = {}
+"""What `many` has been given, as it may come before the command."""
+
 _BUCKETS = 64
 
 
@@ -62,6 +65,8 @@ class Command:
     """One command or subcommand: what is declared of it, and what is counted while it runs."""
 
     __slots__ = (
+        "_frozen",
+        "_untracked",
         "argc_max",
         "argc_min",
         "arity",
@@ -116,7 +121,7 @@ class Command:
         self.notes = notes
         self.is_write = "write" in self.flags
         self.is_blocking = "blocking" in self.flags
-        self.many: ManyHandler | None = None
+        self.many: ManyHandler | None = _MANY.get(name)
         """See `many`."""
         self.subcommands: dict[bytes, Command] = {}
         self.wire_name = name.lower().encode()
@@ -126,6 +131,10 @@ class Command:
         self.elapsed_ns = 0
         self.rejected = 0
         self.failed = 0
+        # Of latency-tracking, see `track`: the histogram when it was switched off, and what has been counted
+        # while it was off.
+        self._frozen: list[int] | None = None
+        self._untracked = [0] * _BUCKETS
 
     def __repr__(self) -> str:
         return f"<command {self.name}>"
@@ -135,9 +144,30 @@ class Command:
         """How often the command has been called since the statistics were reset."""
         return sum(self.histogram)
 
+    def track(self, is_on: bool) -> None:
+        """Collect durations, or stop to: latency-tracking.
+
+        The histogram is what counts calls, so it goes on in either case, which costs nothing more; what comes
+        in while tracking is off is left out of `tracked`.
+        """
+        if not is_on and self._frozen is None:
+            self._frozen = list(self.histogram)
+        elif is_on and self._frozen is not None:
+            now = zip(self._untracked, self.histogram, self._frozen)
+            self._untracked = [before + count - frozen for before, count, frozen in now]
+            self._frozen = None
+
+    @property
+    def tracked(self) -> list[int]:
+        """The histogram of the calls that were made while durations were collected."""
+        counts = self.histogram if self._frozen is None else self._frozen
+        return [count - untracked for count, untracked in zip(counts, self._untracked)]
+
     def reset_statistics(self) -> None:
         """Forget what has been counted."""
         self.histogram[:] = [0] * _BUCKETS
+        self._untracked = [0] * _BUCKETS
+        self._frozen = None if self._frozen is None else [0] * _BUCKETS
         self.elapsed_ns = self.rejected = self.failed = 0
 
 
@@ -202,7 +232,9 @@ def many(name: str) -> Callable[[M], M]:
     """
 
     def register(function: M) -> M:
-        COMMANDS[name.encode()].many = function
+        _MANY[name] = function
+        if name.encode() in COMMANDS:
+            COMMANDS[name.encode()].many = function
         return function
 
     return register
@@ -226,6 +258,25 @@ def _summary_and_syntax(handler: Handler) -> tuple[str, str]:
     paragraphs = (inspect.getdoc(handler) or "").split("\n\n")
     lines = [" ".join(paragraph.split()) for paragraph in paragraphs]
     return lines[0], lines[1] if len(lines) > 1 else ""
+
+
+def rename(old: bytes, new: bytes, table: dict[bytes, Command] | None = None) -> None:
+    """Let a command be found under the name `new` only, in whatever case; an empty one takes it away.
+
+    What it is stays: replies and statistics show it under its own name. `table` is COMMANDS if not given; that is
+    for a process that is to serve, before it does.
+
+    Errors: ValueError with Redis's text.
+    """
+    table = COMMANDS if table is None else table
+    record = table.get(old.upper())
+    if record is None:
+        raise ValueError("No such command in rename-command")
+    if new and table.get(new.upper(), record) is not record:
+        raise ValueError("Target command name already exists")
+    del table[old.upper()]
+    if new:
+        table[new.upper()] = record
 
 
 def lookup(name: bytes) -> Command | None:

@@ -311,6 +311,13 @@ class Server:
         if connection is not None:
             connection.transport.abort()
 
+    def end_greedy(self, client: Client) -> None:
+        """End the connection of a client that has sent more of a request, or queued more for EXEC, than
+        client-query-buffer-limit lets it."""
+        log.warning("client %s closed: it has sent too much at once", client.address)
+        self.stats.query_limit_disconnections += 1
+        self.kill_client(client)
+
     def _check_output_limit(self, client: Client, connection: Connection) -> None:
         """End the connection of a client that has too much waiting for it."""
         name = "pubsub" if client.subscriptions or client.is_monitor else "normal"

@@ -18,6 +18,7 @@ from lamina.server.parameters import (
     INT_MAX,
     MEMORY_MAX,
     ClampedInteger,
+    ContentOf,
     Data,
     Directory,
     Enum,
@@ -61,7 +62,11 @@ class Settings:
 
     # --- Where it listens
 
-    bind = Words(("*", "-::*"), "Addresses to listen on; one with a minus may be missing; * is all of IPv4.")
+    # Redis's default is every address of the machine, which it only comes to without a configuration file.
+    bind = Words(
+        ("127.0.0.1", "-::1"),
+        "Addresses to listen on; one with a minus may be missing; * is all of IPv4, ::* all of IPv6.",
+    )
     port = Integer(6379, 0, 65535, "TCP port; 0: none.")
     unixsocket = Text("", "Path of a Unix socket to listen on; empty: none.", access="fixed")
     unixsocketperm = Octal(
@@ -78,13 +83,13 @@ class Settings:
     # --- TLS
 
     tls_port = Integer(0, 0, 65535, "TCP port for TLS; 0: none.")
-    tls_cert_file = Text("", "Certificate chain, PEM.")
-    tls_key_file = Text("", "Private key, PEM; empty: in the certificate's file.")
+    tls_cert_file = ContentOf("", "Certificate chain, PEM.")
+    tls_key_file = ContentOf("", "Private key, PEM; empty: in the certificate's file.")
     tls_key_file_pass = Text("", "Passphrase of the private key.")
-    tls_ca_cert_file = Text(
+    tls_ca_cert_file = ContentOf(
         "", "Certificates of the authorities that clients' certificates must come from, PEM."
     )
-    tls_ca_cert_dir = Text("", "A directory of such certificates, by their hashes.")
+    tls_ca_cert_dir = ContentOf("", "A directory of such certificates, by their hashes.")
     tls_auth_clients = Enum("yes", "no yes optional", "Whether clients must show a certificate.")
     tls_protocols = Text("", "TLSv1.2, TLSv1.3 or both, in one argument; empty: both.")
     tls_ciphers = Text("", "Ciphers for TLSv1.2, as OpenSSL lists them; empty: its own choice.")
@@ -94,25 +99,27 @@ class Settings:
     # --- Who may come in
 
     requirepass = Data(b"", "Password of the default user; empty: none is asked for.")
-    aclfile = Text("", "File of users that ACL LOAD and ACL SAVE work on.", access="fixed")
-    acl_pubsub_default = Enum("resetchannels", "allchannels resetchannels", "Channels of a new user.")
-    acllog_max_len = Integer(128, 0, INTEGER_MAX, "Entries that ACL LOG keeps.")
     enable_debug_command = Enum("no", "no yes local", "Who may use DEBUG.", access="fixed")
 
     # --- The process
 
     dir = Directory(
-        os.path.abspath("."), "Directory of the database and of relative paths.", access="protected"
+        os.path.abspath("."),
+        "Directory of the database's directory; other relative paths start from it.",
+        access="protected",
     )
     dbdirname = FileName(
         "lamina", "Name of the database's directory in `dir`. Lamina's own.", access="protected"
     )
     databases = Integer(16, 1, INT_MAX, "Databases that SELECT knows.", access="fixed")
-    pidfile = Text("", "File that holds the process's number while it runs; empty: none.", access="fixed")
-    logfile = Text("", "File to log to; empty: standard output.", access="fixed")
-    loglevel = Enum("notice", "debug verbose notice warning", "The least that is logged.")
+    pidfile = Text("", "File that holds the process's number while it serves; empty: none.", access="fixed")
+    logfile = Text("", "File to log to, opened anew when it has been moved; empty: standard output.", access="fixed")
+    loglevel = Enum("notice", "debug verbose notice warning", "The least that is logged. Nothing is said at the levels below `notice` at present.")
     supervised = Enum(
-        "no", "upstart systemd auto no", "Whom to tell that the server is ready.", access="fixed"
+        "no",
+        "upstart systemd auto no",
+        "Whom to tell that the server is ready; auto: who has left word in the environment.",
+        access="fixed",
     )
     hz = ClampedInteger(10, 1, 500, "Rounds of background work per second.")
 
@@ -153,7 +160,12 @@ class Settings:
 
     # --- Limits on clients
 
-    proto_max_bulk_len = Memory(512 * MIB, MIB, INTEGER_MAX, "Longest argument, and longest string.")
+    proto_max_bulk_len = Memory(
+        512 * MIB,
+        MIB,
+        INTEGER_MAX,
+        "Longest string, and longest argument, which has 512 MiB less 64 bytes at most.",
+    )
     client_query_buffer_limit = Memory(
         1024 * MIB, MIB, INTEGER_MAX, "Longest request that is not complete yet."
     )
@@ -161,9 +173,6 @@ class Settings:
         _OUTPUT_LIMITS, "Replies that may wait for a client before it is disconnected, by class."
     )
     tracking_table_max_keys = Integer(1000000, 0, INTEGER_MAX, "Keys remembered for CLIENT TRACKING.")
-    busy_reply_threshold = Integer(
-        5000, 0, INTEGER_MAX, "Milliseconds after which others hear of a busy script.", alias="lua-time-limit"
-    )
 
     # --- What it tells of itself
 
@@ -172,7 +181,7 @@ class Settings:
     )
     slowlog_max_len = Integer(128, 0, INTEGER_MAX, "Entries that SLOWLOG keeps.")
     latency_monitor_threshold = Integer(0, 0, INTEGER_MAX, "Milliseconds that make a LATENCY event; 0: none.")
-    latency_tracking = YesNo(True, "Keep a histogram of each command's time.")
+    latency_tracking = YesNo(True, "Keep a histogram of each command's time, for LATENCY HISTOGRAM and INFO latencystats.")
     latency_tracking_info_percentiles = Percentiles((50.0, 99.0, 99.9), "Percentiles of it that INFO shows.")
     notify_keyspace_events = EventClasses(
         _EVENT_LETTERS, events.ALL, "Changes of keys that are published, by letters; empty: none."
@@ -190,6 +199,3 @@ class Settings:
     set_max_listpack_value = Memory(64, 0, INTEGER_MAX, "Bytes.")
     zset_max_listpack_entries = Integer(128, 0, INTEGER_MAX, "Members.", alias="zset-max-ziplist-entries")
     zset_max_listpack_value = Memory(64, 0, INTEGER_MAX, "Bytes.", alias="zset-max-ziplist-value")
-    stream_node_max_bytes = Memory(4096, 0, INTEGER_MAX, "Bytes of a stream's node.")
-    stream_node_max_entries = Integer(100, 0, INTEGER_MAX, "Entries of a stream's node.")
-    hll_sparse_max_bytes = Memory(3000, 0, INTEGER_MAX, "Bytes of a HyperLogLog before it becomes dense.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from lamina.server.commands import (
     acl,
+    alike,
     client,
     client_tracking,
     cluster,
@@ -29,6 +30,9 @@ from lamina.server.commands import (
     transactions,
     waiting,
 )
+
+ALIKE = alike
+"""Runs pipelines of one command at once."""
 
 GROUPS = (
     acl,

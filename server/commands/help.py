@@ -30,8 +30,9 @@ def help_lines(container: str, entries: Iterable[tuple[str, str]]) -> list[Simpl
 def add_help(container: str, *, group: str, since: str, flags: str = "loading stale") -> None:
     """Register the subcommand HELP of a container. `group`, `since` and `flags` as for `command`."""
 
+    subcommands = COMMANDS[container.encode()].subcommands  # found now: commands may be renamed later
+
     def help_(client: Client, argv: list[bytes]) -> list[Simple]:
-        subcommands = COMMANDS[container.encode()].subcommands
         return help_lines(
             container,
             [

@@ -159,13 +159,11 @@ def latency_histogram(client: Client, argv: list[bytes]) -> dict[bytes, dict[byt
     LATENCY HISTOGRAM [command [command ...]]
     """
     records = all_commands() if len(argv) == 2 else [found for name in argv[2:] for found in _leaves(name)]
+    histograms = {record.wire_name: record.tracked for record in records}
     return {
-        record.wire_name: {
-            b"calls": record.calls,
-            b"histogram_usec": cumulative_histogram(record.histogram),
-        }
-        for record in records
-        if record.calls
+        name: {b"calls": sum(histogram), b"histogram_usec": cumulative_histogram(histogram)}
+        for name, histogram in histograms.items()
+        if any(histogram)
     }
 
 

@@ -6,6 +6,9 @@ part of it costs a chunk and not the whole.
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import repeat
+
 from lamina.server import events
 from lamina.server.encoding import PLAIN_STRING, STRING
 from lamina.server.errors import (
@@ -20,7 +23,7 @@ from lamina.server.keyspace import Keyspace, Value
 from lamina.server.longdouble import LongDouble, add_long_doubles, format_long_double, parse_long_double
 from lamina.server.numbers import INTEGER_MAX, INTEGER_MIN, parse_integer
 from lamina.server.records import BigString, Record, String
-from lamina.server.store import ABSENT, HOT_SIZE_MAX
+from lamina.server.store import ABSENT, HOT_OVERHEAD_BYTES, HOT_SIZE_MAX
 from lamina.server.types import bigstrings
 
 BIG_SIZE_MIN = bigstrings.SIZE_MIN
@@ -69,16 +72,11 @@ def put(keyspace: Keyspace, key: bytes, text: bytes, *, expires_ms: int = 0) -> 
     # Keyspace.put without a call where plain strings follow one another: half of a SET.
     engine_key = keyspace.record_prefix + key
     raw = PLAIN_STRING + text
+    store = keyspace.store
     if engine_key in keyspace.hot:
-        if engine_key not in keyspace.entries:
-            keyspace.store.existed[engine_key] = True
-        if len(raw) <= HOT_SIZE_MAX:
-            keyspace.hot[engine_key] = raw
-        else:
-            del keyspace.hot[engine_key]
+        if engine_key not in store.entries:
+            store.existed[engine_key] = True
     else:
-        # What is only written does not become hot: it costs one walk into a large dict, the memtable's.
-        store = keyspace.store
         old = store.entries.get(engine_key, ABSENT)
         if old is ABSENT:
             old = store.db.view.get(engine_key)
@@ -88,30 +86,50 @@ def put(keyspace: Keyspace, key: bytes, text: bytes, *, expires_ms: int = 0) -> 
             return
         if store.warm:
             store.warm.pop(engine_key, None)
-    keyspace.entries[engine_key] = raw
+        store.weight += len(engine_key) + HOT_OVERHEAD_BYTES
+    store.entries[engine_key] = raw
+    if len(raw) <= HOT_SIZE_MAX:
+        keyspace.hot[engine_key] = raw
+    else:
+        keyspace.hot.pop(engine_key, None)
 
 
-def _make_room(keyspace: Keyspace, engine_keys: list[bytes]) -> bool:
-    """Prepare for plain strings at keys that are not hot: what `put` does for one.
-
-    False if one of them holds something that has to go first.
-    """
+def _look_up(keyspace: Keyspace, engine_keys: list[bytes]) -> list[bytes | None]:
+    """Return the raw records at keys that are not hot, and take them out of the older generation."""
     store = keyspace.store
-    entries, existed = store.entries, store.existed
     if store.warm:
-        for key in engine_keys:
-            store.warm.pop(key, None)
-    if not entries.keys().isdisjoint(engine_keys):
-        for key in engine_keys:
-            old = entries.get(key)
-            if old is not None and old[0] != STRING:
-                return False
-        engine_keys = [key for key in engine_keys if key not in entries]
-    olds = store.db.view.get_many(engine_keys)
-    if not {old[0] for old in olds if old is not None} <= _STRINGS:
-        return False
-    existed.update(zip(engine_keys, [old is not None for old in olds]))
-    return True
+        deque(map(store.warm.pop, engine_keys, repeat(None)), maxlen=0)
+    if store.entries and not store.entries.keys().isdisjoint(engine_keys):
+        return list(map(store.get, engine_keys))
+    return store.db.view.get_many(engine_keys)
+
+
+def _raws_of(keyspace: Keyspace, engine_keys: list[bytes]) -> tuple[list[bytes | None], int]:
+    """Return the raw records at keys, None where there is nothing, and how many of them are hot."""
+    raws: list[bytes | None] = list(map(keyspace.hot.get, engine_keys))
+    cold_count = raws.count(None)
+    if cold_count == len(raws):
+        raws = _look_up(keyspace, engine_keys)
+    elif cold_count:
+        cold_keys = [key for key, raw in zip(engine_keys, raws) if raw is None]
+        found = dict(zip(cold_keys, _look_up(keyspace, cold_keys)))
+        raws = [found[key] if raw is None else raw for key, raw in zip(engine_keys, raws)]
+    return raws, len(raws) - cold_count
+
+
+def _are_plain(raws: list[bytes | None]) -> bool:
+    return {raw[0] for raw in raws if raw is not None} <= _STRINGS
+
+
+def _note_existing(keyspace: Keyspace, engine_keys: list[bytes], raws: list[bytes | None]) -> None:
+    """Tell the engine which of the keys about to be written exist: of those that are not pending already."""
+    entries, existed = keyspace.entries, keyspace.store.existed
+    if entries:
+        for key, raw in zip(engine_keys, raws):
+            if key not in entries:
+                existed[key] = raw is not None
+    else:
+        existed.update(zip(engine_keys, [raw is not None for raw in raws]))
 
 
 def replace(keyspace: Keyspace, key: bytes, old: Value | None, text: bytes) -> None:
@@ -139,22 +157,22 @@ def put_plain(keyspace: Keyspace, keys: list[bytes], texts: list[bytes]) -> bool
     """
     if keyspace.is_observed or keyspace.listens or max(map(len, texts)) >= HOT_SIZE_MAX:
         return False
-    prefix, hot, entries = keyspace.record_prefix, keyspace.hot, keyspace.entries
+    prefix = keyspace.record_prefix
     engine_keys = [prefix + key for key in keys]
-    hot_keys = [key for key in engine_keys if key in hot] if hot else []
-    if len(hot_keys) < len(engine_keys):
-        cold_keys = [key for key in engine_keys if key not in hot] if hot_keys else engine_keys
-        if not _make_room(keyspace, cold_keys):
-            return False
-    raws = dict(zip(engine_keys, [PLAIN_STRING + text for text in texts]))
-    if hot_keys:
-        existed = keyspace.store.existed
-        for key in hot_keys:
-            if key not in entries:
-                existed[key] = True
-            hot[key] = raws[key]
-    entries.update(raws)
+    olds, hot_count = _raws_of(keyspace, engine_keys)
+    if not _are_plain(olds):
+        return False
+    _note_existing(keyspace, engine_keys, olds)
+    _store_plain(keyspace, dict(zip(engine_keys, [PLAIN_STRING + text for text in texts])), hot_count)
     return True
+
+
+def _store_plain(keyspace: Keyspace, raws: dict[bytes, bytes], hot_count: int) -> None:
+    """Put small plain strings among the pending writes and make them hot; so many of them are already."""
+    store = keyspace.store
+    store.entries.update(raws)
+    store.hot.update(raws)
+    store.weight += (len(raws) - hot_count) * (HOT_OVERHEAD_BYTES + len(next(iter(raws))))
 
 
 def read_plain(keyspace: Keyspace, keys: list[bytes]) -> list[bytes | None] | None:
@@ -164,19 +182,23 @@ def read_plain(keyspace: Keyspace, keys: list[bytes]) -> list[bytes | None] | No
     """
     prefix = keyspace.record_prefix
     engine_keys = [prefix + key for key in keys]
-    raws = list(map(keyspace.hot.get, engine_keys))
-    if None not in raws:
-        keyspace.hits += len(raws)
+    raws, hot_count = _raws_of(keyspace, engine_keys)
+    missing = 0
+    if hot_count < len(raws):
+        if not _are_plain(raws):
+            return None
+        missing = raws.count(None)
+        small = [
+            (key, raw) for key, raw in zip(engine_keys, raws) if raw is not None and len(raw) <= HOT_SIZE_MAX
+        ]
+        keyspace.hot.update(small)
+        keyspace.store.weight += (len(small) - hot_count) * (HOT_OVERHEAD_BYTES + len(engine_keys[0]))
+    keyspace.hits += len(raws) - missing
+    if not missing:
         return [raw[1:] for raw in raws]  # type: ignore[index]
-    get_record = keyspace.store.get_record
-    raws = [get_record(key) if raw is None else raw for key, raw in zip(engine_keys, raws)]
-    if any(raw is not None and raw[0] != STRING for raw in raws):
-        return None
     for key, raw in zip(keys, raws):
         if raw is None:
             keyspace.note_miss(key)
-        else:
-            keyspace.hits += 1
     return [None if raw is None else raw[1:] for raw in raws]
 
 
@@ -188,33 +210,22 @@ def increment_plain(keyspace: Keyspace, keys: list[bytes], by: int) -> list[int]
     """
     if keyspace.is_observed or keyspace.listens:
         return None
-    prefix, hot = keyspace.record_prefix, keyspace.hot
+    prefix = keyspace.record_prefix
     engine_keys = [prefix + key for key in keys]
     if len(set(engine_keys)) != len(engine_keys):
         return None
-    raws = list(map(hot.get, engine_keys)) if hot else [None] * len(engine_keys)
-    entries = keyspace.entries
-    if None in raws:
-        cold_keys = [key for key, raw in zip(engine_keys, raws) if raw is None]
-        if not _make_room(keyspace, cold_keys):
-            return None
-        get = keyspace.store.get
-        raws = [get(key) if raw is None else raw for key, raw in zip(engine_keys, raws)]
+    raws, hot_count = _raws_of(keyspace, engine_keys)
+    if not _are_plain(raws):
+        return None
     numbers = [0 if raw is None else parse_integer(raw[1:]) for raw in raws]
     if None in numbers:
         return None
     totals = [number + by for number in numbers]  # type: ignore[operator]
     if min(totals) < INTEGER_MIN or max(totals) > INTEGER_MAX:
         return None
+    _note_existing(keyspace, engine_keys, raws)
     changed = dict(zip(engine_keys, [PLAIN_STRING + b"%d" % total for total in totals]))
-    if hot:
-        existed = keyspace.store.existed
-        for key in engine_keys:
-            if key in hot:
-                if key not in entries:
-                    existed[key] = True
-                hot[key] = changed[key]
-    entries.update(changed)
+    _store_plain(keyspace, changed, hot_count)
     return totals
 
 
@@ -268,14 +279,13 @@ def increment(keyspace: Keyspace, key: bytes, by: int) -> int:
         replace(keyspace, key, value, b"%d" % total)
     else:
         # `replace` without two calls: a third of an INCR.
-        entries = keyspace.entries
-        if engine_key not in entries:
-            keyspace.store.existed[engine_key] = raw is not None
-        entries[engine_key] = PLAIN_STRING + b"%d" % total
-        if engine_key in keyspace.hot:
-            keyspace.hot[engine_key] = entries[engine_key]  # type: ignore[assignment]
-        else:
-            keyspace.store.warm.pop(engine_key, None)
+        store = keyspace.store
+        if engine_key not in store.entries:
+            store.existed[engine_key] = raw is not None
+        if engine_key not in keyspace.hot:
+            store.warm.pop(engine_key, None)
+            store.weight += len(engine_key) + HOT_OVERHEAD_BYTES
+        store.entries[engine_key] = keyspace.hot[engine_key] = PLAIN_STRING + b"%d" % total
     if keyspace.listens:
         keyspace.event(events.STRING, b"incrby", key)
     return total

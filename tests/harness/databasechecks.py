@@ -98,7 +98,9 @@ def _check_keyspace(keyspace: Keyspace, areas: Areas, owners: Counter[int]) -> N
         assert not index or next_ms <= int.from_bytes(min(index)[:8], "big"), f"{keyspace} will not look"
     _check_elements(keyspace, elements, expected)
     prefix = keyspace.record_prefix
-    hot = [key[len(prefix) :] for key in (*keyspace.store.hot, *keyspace.store.warm) if key.startswith(prefix)]
+    hot = [
+        key[len(prefix) :] for key in (*keyspace.store.hot, *keyspace.store.warm) if key.startswith(prefix)
+    ]
     for key in (*keyspace.cache, *keyspace.cold, *hot):
         assert key in raws, f"{key!r} is cached, and not there"
     assert not keyspace.cache.keys() & keyspace.cold.keys()
@@ -123,7 +125,9 @@ def _check_elements(
     assert not orphans, f"{keyspace}: elements of no collection: {[(n, found[n]) for n in orphans]}"
     for number, count in expected.items():
         assert found[number], f"{keyspace}: collection {number} has no elements"
-        assert count is None or found[number] == count, f"{keyspace}: {number} has {found[number]}, not {count}"
+        assert count is None or found[number] == count, (
+            f"{keyspace}: {number} has {found[number]}, not {count}"
+        )
     assert all(len(chunk) <= CHUNK_SIZE for key, chunk in elements.items() if expected[_id_of(key)] is None)
 
 

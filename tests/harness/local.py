@@ -229,18 +229,22 @@ class Servers:
         self.servers.append(server)
         return LocalClient(server)
 
+    def close(self) -> None:
+        """Hold every server against its invariants, and close it."""
+        for server in self.servers:
+            try:
+                if server.write_error is None:
+                    check_server(server)
+            finally:
+                server.close()
+
 
 @pytest.fixture
 def make_local() -> Iterator[Servers]:
     """Make servers of one's own configuration: ``make_local.make(databases=4)``."""
     servers = Servers()
     yield servers
-    for server in servers.servers:
-        try:
-            if server.write_error is None:
-                check_server(server)
-        finally:
-            server.close()
+    servers.close()
 
 
 @pytest.fixture
