@@ -132,6 +132,7 @@ def wait_for(
     server = client.server
     if server.denies_blocking:
         return timeout_reply
+    server.clock.tick()  # the turn may have been long, and its time is when it began
     deadline_ms = server.clock.now_ms + timeout_ms if timeout_ms else 0
     wait = Wait(
         client, list(dict.fromkeys(keys)), attempt, deadline_ms=deadline_ms, timeout_reply=timeout_reply

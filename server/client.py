@@ -74,6 +74,7 @@ class Client:
         "pending",
         "pushes",
         "queue",
+        "queued_bytes",
         "reply_mode",
         "resp",
         "server",
@@ -128,10 +129,12 @@ class Client:
         """What the gates have let pass last; None before they have let pass what is under way."""
         self.queue: list[tuple[Command, list[bytes]]] | None = None
         """Commands of a transaction under way."""
+        self.queued_bytes = 0
+        """Memory they take: client-query-buffer-limit is for them as well."""
         self.is_transaction_aborted = False
         self.dirty_transaction = False
         """Whether a watched key has changed."""
-        self.watched: list[tuple[Keyspace, bytes]] = []
+        self.watched: dict[tuple[Keyspace, bytes], None] = {}
         self.channels: dict[bytes, None] = {}  # sets that keep their order
         self.patterns: dict[bytes, None] = {}
         self.shard_channels: dict[bytes, None] = {}
@@ -211,6 +214,7 @@ class Client:
     def leave_transaction(self) -> None:
         """Forget what has been queued; nothing is watched any more."""
         self.queue = None
+        self.queued_bytes = 0
         self.is_transaction_aborted = False
         self.gate &= ~IN_MULTI
         self.server.unwatch(self)

@@ -31,11 +31,8 @@ __all__ = ["Config", "ConfigError", "Hook"]
 log = logging.getLogger(__name__)
 
 _UNRESTRICTED = frozenset((b"on", b"nopass", b"sanitize-payload", b"~*", b"&*", b"+@all"))
-"""What the default user may be told to be: what it is. Redis writes such a line into every file it rewrites."""
-_NO_USERS = (
-    "Lamina has no ACL users yet: there is only the default user, who may do everything (set requirepass to ask"
-    " for a password)"
-)
+"""What the default user may be told to be: what it is. Every file that Redis has rewritten has the line."""
+NO_USERS = "Lamina has no ACL users yet but the default one, who may do everything (see requirepass)"
 _INERT_NAMES = frozenset(parameter.name for parameter in INERT)
 
 Hook = Callable[[], None]
@@ -107,8 +104,8 @@ class Config(Settings):
         if name == b"rename-command" and len(words) == 3:
             self._rename(words[1], words[2])
         elif name == b"user" and len(words) > 1:
-            if words[1] != b"default" or not _UNRESTRICTED.issuperset(words[2:]):
-                raise ConfigError(_NO_USERS)
+            if words[1] != b"default" or {b"sanitize-payload", *words[2:]} != _UNRESTRICTED:
+                raise ConfigError(NO_USERS)
         elif name == b"loadmodule":
             raise ConfigError("Lamina loads no modules")
         else:

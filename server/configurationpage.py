@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lamina.server.compounds import EventClasses, OutputLimits, Percentiles, Save
+from lamina.server.config import NO_USERS
 from lamina.server.directives import PARAMETERS
 from lamina.server.inert import INERT
 from lamina.server.parameters import (
@@ -30,6 +31,7 @@ from lamina.server.parameters import (
     YesNo,
     format_memory,
 )
+from lamina.server.sockets import TLS_SETTINGS
 from lamina.server.version import REDIS_VERSION
 
 TOPICS: Final = {
@@ -44,20 +46,10 @@ TOPICS: Final = {
 }
 """Topics by the directive that begins them in `settings.py`: a new line there finds its table by itself."""
 
-NOT_USED_YET: Final = frozenset(
-    "aclfile acl-pubsub-default acllog-max-len busy-reply-threshold hll-sparse-max-bytes"
-    " stream-node-max-bytes stream-node-max-entries".split()
-)
-"""Directives of commands that are not there yet."""
-
-_NEXT_START: Final = frozenset(("port", "bind"))
-_NEW_CONNECTIONS: Final = frozenset(("tcp-keepalive", "proto-max-bulk-len"))
+_NEW_CONNECTIONS: Final = frozenset(("tcp-keepalive", "proto-max-bulk-len", *TLS_SETTINGS))
 
 _DIR_DEFAULT: Final = "where it is started"
-_DIR_MEANING: Final = (
-    "Directory of the database's directory. Other relative paths start where the server was started."
-)
-"""Said here, as the default depends on where this page is made."""
+"""Said here, as it depends on where this page is made."""
 
 _UNBOUNDED: Final = INT_MAX
 _MEMORY_UNBOUNDED: Final = 1 << 40
@@ -86,12 +78,12 @@ _TOPIC_NOTES: Final = {
 | --- | --- |
 | yes | what is set holds from now on |
 | new connections | connections that are there keep what they have (of `proto-max-bulk-len`, for requests) |
-| next start | it is set and shown; what is open stays as it is. CONFIG REWRITE keeps it for the next start |
 | no | CONFIG SET refuses it, as Redis does with what is immutable or protected |
 """,
     "TLS": """
 `tls-port` needs a certificate; with `tls-auth-clients yes`, the default, clients must show one as well,
-signed by an authority of `tls-ca-cert-file` or `tls-ca-cert-dir`.
+signed by an authority of `tls-ca-cert-file` or `tls-ca-cert-dir`. CONFIG SET of a file reads it again even if
+its name is the same, so renewed certificates need no restart.
 [A quick start](#tls-in-four-lines) is below.
 """,
     "Encodings that are shown": """
@@ -107,8 +99,10 @@ _TAIL: Final = """## Files
 
 - One directive on a line; names in any case. A line that begins with `#` is a comment.
 - Words may be quoted: `"a b\\x00"` with escapes as in C, `'a b'` with none but `\\'`.
-- `include path` reads another file in its place. A relative path starts from the file that includes it; a
-  pattern (`/etc/lamina/*.conf`) may match nothing.
+- `include path` reads another file in its place. A relative path starts from `dir` if a line above sets it,
+  else where the server is started; a pattern (`/etc/lamina/*.conf`) may match nothing.
+- `rename-command GET fetch`: the command is found under the new name only; `rename-command DEBUG ""` takes it
+  away. Replies and INFO call it what it was.
 - What comes later wins. Further `save` lines add to the first, `save ""` forgets them; of
   `client-output-buffer-limit` each line sets its own classes.
 - An unknown directive, a value out of bounds or an unbalanced quote ends the start with the file, the line
@@ -120,12 +114,14 @@ A file made for redis-server is taken as it is but for these:
 | --- | --- |
 {only}
 | `loadmodule` | refused: "Lamina loads no modules" |
-| `rename-command` | read, and **not obeyed yet**: commands keep their names |
-| `user` | read, and **not obeyed yet**: there is no user but `default`, and its password is `requirepass` |
+| `user` | only `user default on nopass ~* &* +@all` is taken, which is so anyway: "{no_users}" |
 
-What Debian installs as /etc/redis/redis.conf says `daemonize yes`: remove that line, and set `dir` to a
-directory of Lamina's own. Relative paths (`pidfile`, `logfile`, `unixsocket`, certificates) start where the
-server was started; redis-server's start from `dir`.
+`daemonize yes` is taken, with a warning: the server stays in the foreground, for systemd or the like to run
+it. What Debian installs as /etc/redis/redis.conf is taken as a whole; give Lamina a `dir`, a `logfile` and a
+`pidfile` of its own.
+
+Relative paths (`pidfile`, `logfile`, `unixsocket`, certificates) start from `dir`, which the server makes its
+directory when it has read all.
 
 CONFIG REWRITE writes the configuration back to the file. Comments, order and lines that are right stay as
 they are; lines that are not are replaced; what is not at its default and has no line is added at the end. The
@@ -138,9 +134,9 @@ line in the main one.
     lamina serve /etc/lamina.conf --port 7000 --memory 1gb --save 900 1 --loglevel debug
 
 Options come after the file and win over it. A directive with several words takes all up to the next option;
-`--save ""` is understood without the quotes as well. `python -m lamina.tools serve` is the same. The exit
-status is 0 after a clean end, 1 if what was written last may not be on the disk, 2 if the server could not
-start.
+`--save ""` is understood without the quotes as well. `python -m lamina.tools serve` is the same, and
+`lamina serve --help` says the most important things. The exit status is 0 after a clean end, 1 if what was
+written last may not be on the disk, 2 if the server could not start.
 
 ## Units
 
@@ -175,14 +171,14 @@ nothing here: it is shown, and nothing is ever evicted.
                  --tls-cert-file cert.pem --tls-key-file key.pem
     redis-cli -p 6380 --tls --cacert cert.pem
 
-Certificates are read when the server starts.
+After they have been renewed: `CONFIG SET tls-cert-file cert.pem`.
 
 ## systemd
 
 [contrib/lamina.service](../contrib/lamina.service) is a unit. With `supervised systemd` (or `auto`) the
-server tells systemd when it is ready and when it stops. SIGTERM and SIGINT end it cleanly: what has been
-acknowledged is in the log, waiting replies are sent, the log is synced. After a kill -9 nothing that was
-acknowledged is missing either.
+server tells systemd when it is ready and when it stops; for Upstart it stops itself once it is ready.
+SIGTERM and SIGINT end it cleanly: what has been acknowledged is in the log, waiting replies are sent, the log
+is synced. After a kill -9 nothing that was acknowledged is missing either.
 """
 
 
@@ -190,7 +186,8 @@ def page() -> str:
     """Return the whole page."""
     tables = "\n".join(_tables())
     only = "\n".join(_refusal(parameter) for parameter in INERT if isinstance(parameter, Only))
-    return f"{_HEAD}\n{tables}\n{_inert()}\n{_TAIL.replace('{only}', only)}"
+    tail = _TAIL.replace("{only}", only).replace("{no_users}", NO_USERS)
+    return f"{_HEAD}\n{tables}\n{_inert()}\n{tail}"
 
 
 def _refusal(parameter: Only) -> str:
@@ -217,10 +214,8 @@ def _tables() -> Iterator[str]:
 
 
 def _row(parameter: Parameter[Any]) -> str:
-    doc = _DIR_MEANING if parameter.name == "dir" else parameter.doc
+    doc = parameter.doc
     meaning = doc.replace("Lamina's own.", "**Lamina's own.**").replace("*", "\\*", doc.count("* is"))
-    if parameter.name in NOT_USED_YET:
-        meaning += " Nothing uses it yet."
     cells = (_names(parameter), values_of(parameter), _default(parameter), _run_time(parameter), meaning)
     return f"| {' | '.join(cells)} |"
 
@@ -266,8 +261,6 @@ def _default(parameter: Parameter[Any]) -> str:
 def _run_time(parameter: Parameter[Any]) -> str:
     if parameter.access != "live":
         return "no"
-    if parameter.name in _NEXT_START or parameter.name.startswith("tls-"):
-        return "next start"
     return "new connections" if parameter.name in _NEW_CONNECTIONS else "yes"
 
 

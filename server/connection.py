@@ -49,7 +49,8 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.client: Client | None = None
         self.reader = RequestReader(
-            min(server.config.proto_max_bulk_len, ARGUMENT_SIZE_MAX), is_authenticated=not server.needs_password
+            min(server.config.proto_max_bulk_len, ARGUMENT_SIZE_MAX),
+            is_authenticated=not server.needs_password,
         )
         self.soft_limit_ms = 0
         """Since when the output buffer is above its soft limit; 0: it is not."""

@@ -104,4 +104,4 @@ class Cron:
             for client in list(server.clients.values()):
                 is_idle = now_ms - client.last_ms > timeout_ms
                 if is_idle and client.wait is None and not client.subscriptions and not client.is_monitor:
-                    server.close_client(client)
+                    server.kill_client(client)  # what it has not read by now it never will

@@ -196,6 +196,11 @@ class Databases:
             raise
         if self._is_state_changed:
             self._keep_state()
+        self.trim_caches()
+
+    def trim_caches(self) -> None:
+        """Let caches age if they have grown to half of what they may take. For the end of a turn, also of one
+        that has only read: reading is what fills them. Nothing may be dirty."""
         if self.store.weight > self.cache_bytes >> 1:
             self.age_caches()
 

@@ -60,6 +60,9 @@ _MANY: Final = 4
 _TIMED_SINGLY_NS: Final = 1_000_000
 """If commands below this count as slow, each is timed by itself."""
 
+_QUEUED_OVERHEAD_BYTES: Final = 64
+"""Memory of a queued argument beside its bytes."""
+
 _SPELLINGS_MAX = 4096
 _spelled: dict[bytes, Command] = {}
 """Commands without subcommands, by the name as a client wrote it, but for those in `_spelled_aside`."""
@@ -291,6 +294,9 @@ def _guard(client: Client, command: Command, argv: list[bytes]) -> None:
         assert client.queue is not None
         client.queue.append((command, argv))
         client.is_rejected = False
+        client.queued_bytes += sum(map(len, argv)) + _QUEUED_OVERHEAD_BYTES * len(argv)
+        if client.queued_bytes > server.config.client_query_buffer_limit:
+            server.end_greedy(client)
         raise _Answered(QUEUED)
     client.is_rejected = False
     client.command = command

@@ -114,7 +114,9 @@ class Elements:
                 return
         self.held = held
         self._accesses = 0
-        self._estimated_size = 0
+        self._estimated_size = len(held)
+        self._estimate = size_bytes - skip * len(held)
+        self.store.weight += self.held_bytes()
 
     def let_go(self) -> None:
         """Stop holding: from now on elements are read from the engine."""
@@ -211,6 +213,8 @@ class Elements:
         key = self.prefix + element
         held = self.held
         if held is not None:
+            if len(value) > 1024:
+                self._estimate += len(value)
             held[element] = value
             if is_new and (self._order is not None or self._drawable is not None):
                 self._note_new(element)
@@ -277,6 +281,8 @@ class Elements:
             return order
         assert self.held is not None
         if order is None or len(fresh) * _REBUILD_RATIO > len(order):
+            if order is None:
+                self.store.weight += len(self.held) * ELEMENT_OVERHEAD_BYTES
             order = self._order = SortedList(self.held)
         else:
             for element in fresh:
@@ -417,6 +423,7 @@ class Elements:
         drawable = self._drawable
         if drawable is None:
             assert self.held is not None
+            self.store.weight += len(self.held) * ELEMENT_OVERHEAD_BYTES
             drawable = self._drawable = list(self.held)
             self._places = dict(zip(drawable, range(len(drawable))))
         return drawable

@@ -54,8 +54,8 @@ COLLECTION: Final = struct.Struct(">QQB")
 BIG: Final = struct.Struct(">QQ")
 
 ARGUMENT_SIZE_MAX: Final = 512 * 1024 * 1024 - 64
-"""The longest argument of a command. The engine's keys and values have 512 MiB at most; with what stands before
-it in them, the longest prefix is some 25 bytes, an argument of this size still fits."""
+"""The longest argument of a command. The engine's keys and values have 512 MiB at most, and what the server
+puts before an argument in them is some 25 bytes."""
 
 STATE_PREFIX: Final = U32.pack(0) + STATE
 PDB_MAX: Final = 0xFFFFFFFF

@@ -141,7 +141,7 @@ _MEMORY: list[Parameter[Any]] = [
 ]
 
 _PROCESS: list[Parameter[Any]] = [
-    # Debian's file has "yes", and its service another word on the command line: so files with it must be taken.
+    # Debian's file has "yes", and its service "no" on the command line: files with it must be taken.
     YesNo(False, f"{WITHOUT_EFFECT}: the server stays in the foreground.", access="fixed").named("daemonize"),
     _integer("active-expire-effort", 1, 1, 10),
     *_flags(True, "crash-log-enabled crash-memcheck-enabled dynamic-hz set-proc-title disable-thp"),

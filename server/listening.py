@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from typing import TYPE_CHECKING
@@ -40,6 +41,11 @@ def run(config: Config) -> int:
 
 
 async def _serve(config: Config) -> int:
+    with contextlib.ExitStack() as until_closed:
+        return await _serve_until_stopped(config, until_closed)
+
+
+async def _serve_until_stopped(config: Config, until_closed: contextlib.ExitStack) -> int:
     loop = asyncio.get_running_loop()
     server = Server(config)
     server.loop = loop
@@ -51,10 +57,10 @@ async def _serve(config: Config) -> int:
             loop.add_signal_handler(signal_number, _on_signal, signal_number, stopped)
         await listeners.start()
         server.cron.start()
-        with pidfile(config.pidfile):
-            log.info("Ready to accept connections")
-            notify_ready(config)
-            await stopped.wait()
+        until_closed.enter_context(pidfile(config.pidfile))  # who sees it go may open the database
+        log.info("Ready to accept connections")
+        notify_ready(config)
+        await stopped.wait()
         notify_stopping(config)
     finally:
         listeners.close()

@@ -78,9 +78,18 @@ class PubSub:
         self, client: Client, patterns: Iterable[bytes] | None, *, tell: bool = True
     ) -> None:
         """The same for patterns."""
-        self._leave(client, patterns, client.patterns, self.patterns, b"punsubscribe", tell=tell)
-        for pattern in [pattern for pattern in self._matchers if pattern not in self.patterns]:
-            del self._matchers[pattern]
+        leaving = list(client.patterns) if patterns is None else list(patterns)
+        self._leave(
+            client,
+            None if patterns is None else leaving,
+            client.patterns,
+            self.patterns,
+            b"punsubscribe",
+            tell=tell,
+        )
+        for pattern in leaving:
+            if pattern not in self.patterns:
+                self._matchers.pop(pattern, None)
 
     def unsubscribe_all(self, client: Client) -> None:
         """Let a client hear nothing any more: RESET, or it has gone."""

@@ -263,8 +263,8 @@ def _summary_and_syntax(handler: Handler) -> tuple[str, str]:
 def rename(old: bytes, new: bytes, table: dict[bytes, Command] | None = None) -> None:
     """Let a command be found under the name `new` only, in whatever case; an empty one takes it away.
 
-    What it is stays: replies and statistics show it under its own name. `table` is COMMANDS if not given; that is
-    for a process that is to serve, before it does.
+    Replies and statistics show it under its own name still. `table` is COMMANDS if not given, which is for a
+    process that is to serve, before it does.
 
     Errors: ValueError with Redis's text.
     """

@@ -194,6 +194,8 @@ class Server:
                 failure = failures.note_failed_commit(self, error)
             if self.latency.threshold_ms:
                 self.latency.note(b"commit", time.perf_counter_ns() - then, self.clock.now_ms // 1000)
+        else:
+            databases.trim_caches()
         if self.tracking.is_broadcast_due:
             self.tracking.broadcast()
         flushing = self.flushing
@@ -433,7 +435,7 @@ class Server:
         if (keyspace, key) in client.watched:
             return
         keyspace.find(key)  # one that has expired already is gone now, not later
-        client.watched.append((keyspace, key))
+        client.watched[keyspace, key] = None
         keyspace.watched.setdefault(key, []).append(client)
         keyspace.is_observed = True
 

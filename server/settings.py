@@ -113,8 +113,14 @@ class Settings:
     )
     databases = Integer(16, 1, INT_MAX, "Databases that SELECT knows.", access="fixed")
     pidfile = Text("", "File that holds the process's number while it serves; empty: none.", access="fixed")
-    logfile = Text("", "File to log to, opened anew when it has been moved; empty: standard output.", access="fixed")
-    loglevel = Enum("notice", "debug verbose notice warning", "The least that is logged. Nothing is said at the levels below `notice` at present.")
+    logfile = Text(
+        "", "File to log to, opened anew when it has been moved; empty: standard output.", access="fixed"
+    )
+    loglevel = Enum(
+        "notice",
+        "debug verbose notice warning",
+        "The least that is logged. Nothing is said at the levels below `notice` at present.",
+    )
     supervised = Enum(
         "no",
         "upstart systemd auto no",
@@ -181,7 +187,9 @@ class Settings:
     )
     slowlog_max_len = Integer(128, 0, INTEGER_MAX, "Entries that SLOWLOG keeps.")
     latency_monitor_threshold = Integer(0, 0, INTEGER_MAX, "Milliseconds that make a LATENCY event; 0: none.")
-    latency_tracking = YesNo(True, "Keep a histogram of each command's time, for LATENCY HISTOGRAM and INFO latencystats.")
+    latency_tracking = YesNo(
+        True, "Keep a histogram of each command's time, for LATENCY HISTOGRAM and INFO latencystats."
+    )
     latency_tracking_info_percentiles = Percentiles((50.0, 99.0, 99.9), "Percentiles of it that INFO shows.")
     notify_keyspace_events = EventClasses(
         _EVENT_LETTERS, events.ALL, "Changes of keys that are published, by letters; empty: none."

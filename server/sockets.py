@@ -28,10 +28,11 @@ log = logging.getLogger(__name__)
 _PORT_FAILED: Final = "Unable to listen on this port. Check server logs."
 _BIND_FAILED: Final = "Failed to bind to specified addresses."
 _TLS_FAILED: Final = "Unable to update TLS configuration. Check server logs."
-_OF_TLS: Final = (
+TLS_SETTINGS: Final = (
     "tls-cert-file tls-key-file tls-key-file-pass tls-ca-cert-file tls-ca-cert-dir tls-auth-clients"
     " tls-protocols tls-ciphers tls-prefer-server-ciphers tls-session-caching"
 ).split()
+"""What a TLS context is made of."""
 _TLS_VERSIONS: Final = frozenset(("tlsv1.2", "tlsv1.3"))
 
 _NOT_SUPPORTED: Final = frozenset(
@@ -128,7 +129,7 @@ class Listeners:
         for name, failed in (("bind", _BIND_FAILED), ("port", _PORT_FAILED), ("tls-port", _PORT_FAILED)):
             config.on_change(name, functools.partial(self._follow, failed, renews_tls=False))
         renew_tls = functools.partial(self._follow, _TLS_FAILED, renews_tls=True)
-        for name in _OF_TLS:
+        for name in TLS_SETTINGS:
             config.on_change(name, renew_tls)
 
     def close(self) -> None:
@@ -154,9 +155,9 @@ class Listeners:
             raise ConfigError(failed) from None
 
     def _reopen(self, *, renews_tls: bool = False) -> None:
-        """Listen where the configuration says, and nowhere else. Errors: OSError, ValueError; all is as before.
+        """Listen where the configuration says, and nowhere else; `renews_tls` if what makes TLS has changed.
 
-        `renews_tls` if what TLS is made of has changed, too.
+        Errors: OSError, ValueError; all is as before then.
         """
         config = self._config
         context = None
@@ -193,7 +194,9 @@ class Listeners:
                     self._add(self._bind_all([place], {place: False}))
             raise
 
-    def _bind_all(self, places: Iterable[Place], is_optional: dict[Place, bool]) -> dict[Place, socket.socket]:
+    def _bind_all(
+        self, places: Iterable[Place], is_optional: dict[Place, bool]
+    ) -> dict[Place, socket.socket]:
         """Return a listening socket for each place that can be had. Errors: OSError; then there is none."""
         found: dict[Place, socket.socket] = {}
         try:
@@ -214,9 +217,7 @@ class Listeners:
     def _add(self, opened: dict[Place, socket.socket]) -> None:
         for place, sock in opened.items():
             listener = self._open[place] = Listener(sock)
-            listener.serve(
-                self._connect, self._config.tcp_backlog, self._context if place.is_tls else None
-            )
+            listener.serve(self._connect, self._config.tcp_backlog, self._context if place.is_tls else None)
 
     def _drop(self, places: Iterable[Place]) -> None:
         for place in places:
@@ -234,7 +235,7 @@ def _places(config: Config) -> dict[Place, bool]:
 
 
 def _bind(place: Place, backlog: int) -> socket.socket:
-    """Return a listening TCP socket. Errors: OSError, whose text names the place."""
+    """Return a listening TCP socket. Errors: OSError that names the place."""
     host, port, _ = place
     # As Redis has it: a name stands for its first IPv4 address, "*" for all of them, "::*" for all of IPv6.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -258,7 +259,7 @@ def _bind(place: Place, backlog: int) -> socket.socket:
 
 
 def _bind_unix(path: str, permissions: int, backlog: int) -> socket.socket:
-    """Return a listening Unix socket; what is in its place goes. Errors: OSError, whose text names the path."""
+    """Return a listening Unix socket; what is in its place goes. Errors: OSError that names the path."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -276,7 +277,7 @@ def _bind_unix(path: str, permissions: int, backlog: int) -> socket.socket:
 
 
 def tls_context(config: Config) -> ssl.SSLContext:
-    """Return what TLS is made of. Errors: OSError, ssl.SSLError; ValueError for what does not fit together."""
+    """Return what TLS is made of. Errors: OSError, ssl.SSLError; ValueError for what does not fit."""
     if not config.tls_cert_file:
         raise ValueError("tls-port needs a tls-cert-file")
     has_authorities = config.tls_ca_cert_file or config.tls_ca_cert_dir

@@ -63,7 +63,7 @@ SERVER_LAYERS: tuple[tuple[str, str], ...] = (
     ),
     ("clients", "client blocking clientlist monitoring tracking pubsub protection"),
     ("dispatch", "dispatch failures"),
-    ("upkeep", "syncing durability saving applying cron info debugging"),
+    ("upkeep", "syncing durability saving supervision applying cron info debugging"),
     ("server", "server"),
     (
         "commands",
@@ -73,7 +73,7 @@ SERVER_LAYERS: tuple[tuple[str, str], ...] = (
         " commands.server commands.set commands.sort commands.sorted_set commands.sorted_set_args"
         " commands.sorted_set_pops commands.string commands.transactions commands.waiting",
     ),
-    ("network", "connection listening commandpage configurationpage"),
+    ("network", "connection sockets listening commandpage configurationpage"),
     ("door", "__init__"),
 )
 

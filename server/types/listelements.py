@@ -127,6 +127,7 @@ class ListElements:
         self.keys = None if self.is_dense else keys
         self.start = 0
         self._estimated_size = 0
+        self.store.weight += self.held_bytes()
 
     def let_go(self) -> None:
         """Stop holding: from now on elements are read from the engine."""

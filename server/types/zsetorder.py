@@ -163,6 +163,7 @@ class Order:
         order, pending = self._sorted, self._pending
         if order is None:
             order = self._sorted = SortedList(self._keys_of_scores())
+            self.store.weight += self.held_bytes()
         elif pending:
             if len(pending) > _FEW and len(pending) * _MERGE_RATIO > len(order):
                 keys = [key for key in order if key not in pending]

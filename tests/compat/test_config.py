@@ -24,7 +24,7 @@ NOT_LAMINAS_DEFAULT = {
     b"appendonly",  # every write is logged
     b"dir",
     b"port",
-    b"bind",
+    b"bind",  # this machine only, which it takes a file to make Redis do
 }
 HARNESS_SETS = {b"save", b"logfile", b"enable-debug-command", b"protected-mode", b"appendfsync"}
 
@@ -42,6 +42,7 @@ def test_every_parameter_is_there_with_its_default(redis: RespClient) -> None:
     ours = Config().get(b"*")
     assert theirs.keys() - ours.keys() == set()
     assert ours.keys() - theirs.keys() == LAMINAS_OWN | SINCE_7_2
+    assert (theirs[b"bind"], ours[b"bind"]) == (b"127.0.0.1", b"127.0.0.1 -::1")
     different = {name for name in theirs if theirs[name] != ours[name]}
     assert different <= NOT_LAMINAS_DEFAULT | HARNESS_SETS
 

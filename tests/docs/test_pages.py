@@ -141,26 +141,21 @@ def is_used(attribute: str) -> bool:
     return any(word.search(text_of(path)) for path in [*SERVER_SOURCES, ROOT / "tools" / "serve.py"])
 
 
-def test_what_nothing_uses_is_said() -> None:
-    """A directive that nothing reads is a promise not kept: the page must say so, until something does."""
+def test_each_directive_that_is_not_inert_is_used() -> None:
+    """A directive that nothing reads is a promise not kept."""
     own = [parameter for parameter in PARAMETERS if parameter not in INERT]
     shown_only = {"save"}
     unused = {parameter.name for parameter in own if not is_used(parameter.attribute)}
-    assert unused == configurationpage.NOT_USED_YET | shown_only
-    config = text_of(ROOT / "server" / "config.py")
-    for attribute in ("renamed_commands", "user_lines"):
-        assert attribute in config
-        assert not any(attribute in text_of(path) for path in SERVER_SOURCES if path.name != "config.py")
+    assert unused == shown_only
+    assert "config.renamed_commands" in text_of(ROOT / "server" / "listening.py")
 
 
-def test_what_holds_from_the_next_start_on(local: LocalClient) -> None:
-    """Nobody listens to changes of these, and of others that are said to hold at once CONFIG SET is true."""
-    hooks = local.server.config._hooks
+def test_what_can_be_set_at_run_time(local: LocalClient) -> None:
+    """Each table says of each directive whether CONFIG SET takes it."""
     for name, cells in rows().items():
         parameter = BY_NAME[name.encode()]
         assert (cells[3] == "no") == (parameter.access != "live"), name
-        if cells[3] == "next start":
-            assert name not in hooks
+        assert cells[3] in ("yes", "no", "new connections")
         if cells[3] == "no":
             value = local("CONFIG", "GET", name)[1]
             assert isinstance(local("CONFIG", "SET", name, value), CommandError)
@@ -172,7 +167,7 @@ def test_defaults_are_those_of_config_get(local: LocalClient) -> None:
         if name == "dir":
             continue
         before = local("CONFIG", "GET", name)[1].decode()
-        if BY_NAME[name.encode()].access == "live" and cells[3] != "next start":
+        if BY_NAME[name.encode()].access == "live":
             assert local("CONFIG", "SET", name, shown) == b"OK", name
             assert local("CONFIG", "GET", name)[1].decode() == before
         else:

@@ -40,16 +40,16 @@ def reason_of(config: Config, name: bytes, value: bytes) -> bytes:
 
 def test_values_are_attributes_of_their_type(config: Config) -> None:
     assert config.port == 6379
-    assert config.bind == ("*", "-::*")
+    assert config.bind == ("127.0.0.1", "-::1")
     assert config.protected_mode is True
     assert config.requirepass == b""
     assert config.appendfsync == "everysec"
     assert config.save == ((3600, 1), (300, 100), (60, 10000))
     assert config.client_output_buffer_limit["pubsub"] == (32 << 20, 8 << 20, 60)
-    config.set({b"maxclients": b"7", b"requirepass": b"\xff", b"bind": b"127.0.0.1 -::1", b"timeout": b"9"})
+    config.set({b"maxclients": b"7", b"requirepass": b"\xff", b"bind": b"* -::*", b"timeout": b"9"})
     assert config.maxclients == 7
     assert config.requirepass == b"\xff"
-    assert config.bind == ("127.0.0.1", "-::1")
+    assert config.bind == ("*", "-::*")
     assert config.timeout == 9
 
 
@@ -69,7 +69,7 @@ def test_an_alias_is_the_same_parameter(config: Config) -> None:
         b"hash-max-ziplist-entries": b"7",
     }
     config.set([(b"lua-time-limit", b"1"), (b"busy-reply-threshold", b"2")])
-    assert config.busy_reply_threshold == 2
+    assert config.get(b"busy-reply-threshold") == {b"busy-reply-threshold": b"2"}
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,8 @@ def test_values_as_they_are_shown(config: Config, name: bytes, given: bytes, sho
         ),
         (b"databases", b"5", b"can't set immutable config"),
         (b"dir", b"/tmp", b"can't set protected config"),
+        (b"aclfile", b"x", b"can't set immutable config"),
+        (b"daemonize", b"yes", b"can't set immutable config"),
     ],
 )
 def test_values_that_are_refused(config: Config, name: bytes, value: bytes, reason: bytes) -> None:
@@ -197,8 +199,8 @@ def test_hooks_hear_of_changes_once(config: Config) -> None:
 
 def test_a_hook_hears_of_a_change_by_alias(config: Config) -> None:
     heard: list[int] = []
-    config.on_change("busy-reply-threshold", lambda: heard.append(config.busy_reply_threshold))
-    config.set({b"lua-time-limit": b"9"})
+    config.on_change("zset-max-listpack-value", lambda: heard.append(config.zset_max_listpack_value))
+    config.set({b"zset-max-ziplist-value": b"9"})
     assert heard == [9]
 
 
@@ -218,12 +220,34 @@ def test_a_hook_may_refuse_and_everything_is_undone(config: Config) -> None:
         b"Failed to bind to specified addresses."
     )
     assert applied == [5, 10000]
-    assert config.bind == ("*", "-::*")
+    assert config.bind == ("127.0.0.1", "-::1")
+
+
+def test_a_hook_that_cannot_go_back_is_logged(config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    def change_port() -> None:
+        if config.port == 6379:
+            raise ConfigError("taken by somebody else meanwhile")
+
+    def refuse() -> None:
+        raise ConfigError("no")
+
+    config.on_change("port", change_port)
+    config.on_change("bind", refuse)
+    assert error_of(config, (b"port", b"7000"), (b"bind", b"::1")).endswith(b"argument 'bind') - no")
+    assert "could not be taken back: taken by somebody else meanwhile" in caplog.text
+
+
+def test_setting_a_file_to_what_it_is_reads_it_again(config: Config) -> None:
+    heard: list[str] = []
+    config.on_change("tls-cert-file", lambda: heard.append(config.tls_cert_file))
+    config.on_change("tls-ciphers", lambda: heard.append(config.tls_ciphers))
+    config.set({b"tls-cert-file": b"", b"tls-ciphers": b""})
+    assert heard == [""]
 
 
 @pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
 def test_every_parameter_is_described_and_takes_what_it_shows(parameter: Parameter[Any]) -> None:
-    assert parameter.doc.endswith((".", "replica", "mode", "run it"))
+    assert parameter.doc.endswith((".", "replica", "mode", "aclfile"))
     value = parameter.default
     text = parameter.format(value)
     words = text.split(b" ") if parameter.takes_words else [text]

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.server.config import Config, ConfigError
+from lamina.server import commands
+from lamina.server.config import NO_USERS, Config, ConfigError
 from lamina.server.configfile import MARKER, ConfigFileError
 from lamina.server.errors import CommandError
+from lamina.server.registry import COMMANDS
+
+GROUPS = commands.GROUPS
 
 
 def written(directory: Path, text: str | bytes, name: str = "lamina.conf") -> str:
@@ -50,8 +54,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         client-output-buffer-limit replica 1 2 3
         rename-command DEBUG ""
         rename-command get hidden
-        user default on nopass
-        user alice off
+        user default on nopass sanitize-payload ~* &* +@all
         """,
     )
     assert config.port == 7001
@@ -66,8 +69,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         "slave": (1, 2, 3),
         "pubsub": (32 << 20, 8 << 20, 60),
     }
-    assert config.renamed_commands == {b"DEBUG": b"", b"get": b"hidden"}
-    assert config.user_lines == [[b"default", b"on", b"nopass"], [b"alice", b"off"]]
+    assert config.renamed_commands == [(b"DEBUG", b""), (b"get", b"hidden")]
     assert config.path == str(tmp_path / "lamina.conf")
 
 
@@ -108,7 +110,11 @@ def test_options_without_a_file() -> None:
         ("include", "Bad directive or wrong number of arguments"),
         ("include /no/such/file", "can't open config file '/no/such/file': No such file or directory"),
         ("loadmodule /x.so", "Lamina loads no modules"),
-        ("daemonize yes", "Lamina stays in the foreground: let systemd or the like run it"),
+        ("aclfile /x.acl", "Lamina has no ACL users yet, so it reads no aclfile"),
+        ("user alice on", NO_USERS),
+        ("user default on", NO_USERS),
+        ("user default off nopass ~* &* +@all", NO_USERS),
+        ("user default on nopass ~a &* +@all", NO_USERS),
         ("replicaof host 6379", "Lamina does not replicate: it cannot be a replica"),
         ("cluster-enabled yes", "Lamina has no cluster mode"),
     ],
@@ -122,6 +128,22 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
         f">>> '{line}'\n{reason}"
     )
     assert isinstance(error, ConfigError)
+
+
+def test_renaming_is_checked_line_by_line(tmp_path: Path) -> None:
+    text = 'rename-command get fetch\nrename-command FETCH get\nrename-command Debug ""\n'
+    before = dict(COMMANDS)
+    config = Config(COMMANDS)
+    config.load_file(written(tmp_path, text + "rename-command SET Get2\nrename-command get2 set\n"))
+    assert len(config.renamed_commands) == 5
+    for line, reason in [
+        ("rename-command debug x", "No such command in rename-command"),
+        ("rename-command config|get x", "No such command in rename-command"),
+        ("rename-command get SET", "Target command name already exists"),
+    ]:
+        error = failure_of(Config(COMMANDS), written(tmp_path, f"{text}{line}\n"))
+        assert (error.line_number, error.line, error.reason) == (4, line, reason)
+    assert before == COMMANDS, "the table itself is for the server to change"
 
 
 def test_a_bad_option_is_named() -> None:
@@ -143,15 +165,26 @@ def test_harmless_values_of_what_cannot_be_had_are_taken(tmp_path: Path) -> None
 
 
 def test_what_has_no_effect_is_warned_of_once(tmp_path: Path) -> None:
-    config = loaded(tmp_path, "repl-timeout 5\nslave-priority 7\nrepl-timeout 6\nmaxclients 5\n")
+    config = loaded(
+        tmp_path,
+        "repl-timeout 5\nslave-priority 7\nrepl-timeout 6\nmaxclients 5\nappendonly no\ndaemonize yes\n",
+        "--daemonize",
+        "yes",
+        "--lua-time-limit",
+        "7",
+    )
     assert config.warnings == [
         "repl-timeout has no effect in Lamina",
         "replica-priority has no effect in Lamina",
+        "appendonly has no effect in Lamina: every write is logged",
+        "daemonize has no effect in Lamina: the server stays in the foreground",
+        "busy-reply-threshold has no effect in Lamina",
     ]
     assert config.get(b"repl-timeout") == {b"repl-timeout": b"6"}
 
 
-def test_includes_are_read_in_their_place(tmp_path: Path) -> None:
+def test_includes_are_read_in_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "conf.d").mkdir()
     written(tmp_path, "timeout 1\nport 1\n", "conf.d/a.conf")
     written(tmp_path, "timeout 2\nsave 5 5\n", "conf.d/b.conf")
@@ -162,10 +195,23 @@ def test_includes_are_read_in_their_place(tmp_path: Path) -> None:
     assert (error.source, error.line_number) == (path, 1)
 
 
+def test_relative_paths_start_from_dir_as_it_is_at_the_line(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    written(tmp_path / "a", "timeout 1\ndir b\ninclude more.conf\n", "more.conf")
+    written(tmp_path / "a" / "b", "port 1\n", "more.conf")
+    config = loaded(tmp_path, f"dir {tmp_path}\ndir a\ninclude more.conf\n")
+    assert (config.timeout, config.port, config.dir) == (1, 1, str(tmp_path / "a" / "b"))
+    config = Config()
+    config.load_command_line(["--dir", str(tmp_path / "a"), "--include", "more.conf", "--port", "2"])
+    assert (config.timeout, config.port) == (1, 2)
+    written(tmp_path, "hz x\n", "bad.conf")
+    assert failure_of(Config(), "--include", str(tmp_path / "bad.conf")).line_number == 1
+
+
 def test_a_file_that_includes_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lamina.conf"
     assert (
-        failure_of(Config(), written(tmp_path, "include lamina.conf\n")).reason
-        == "includes are nested too deep"
+        failure_of(Config(), written(tmp_path, f"include {path}\n")).reason == "includes are nested too deep"
     )
 
 
@@ -189,7 +235,7 @@ lua-time-limit 7
 requirepass "a b\\x01"
 rename-command DEBUG ""
 maxmemory 104857600
-user default on
+user default on nopass ~* &* +@all
 include other/*.conf
 """,
         "--tcp-keepalive",
@@ -215,7 +261,7 @@ busy-reply-threshold 8
 requirepass "a b\\x01"
 rename-command DEBUG ""
 maxmemory 1gb
-user default on
+user default on nopass ~* &* +@all
 include other/*.conf
 
 # Generated by CONFIG REWRITE
@@ -242,7 +288,8 @@ def test_rewriting_again_changes_nothing_and_marks_once(tmp_path: Path) -> None:
 
 
 def test_users_are_rewritten_if_they_are_given(tmp_path: Path) -> None:
-    config = loaded(tmp_path, "user default on\nuser alice off\nport 1\n")
+    config = loaded(tmp_path, "port 1\n")
+    written(tmp_path, "user default on\nuser alice off\nport 1\n")
     config.rewrite([b"default off", b"bob on", b"eve on"])
     assert (tmp_path / "lamina.conf").read_text() == (
         "user default off\nuser bob on\nport 1\n\n# Generated by CONFIG REWRITE\nuser eve on\n"
