@@ -57,6 +57,9 @@ OUTPUT_PER_TURN_BYTES: Final = 1 << 20
 _MANY: Final = 4
 """Commands from which on it pays to see whether they can be run at once."""
 
+_AT_ONCE_MAX: Final = 512
+"""Commands that are run at once: after each so many it is seen to what they have produced."""
+
 _TIMED_SINGLY_NS: Final = 1_000_000
 """If commands below this count as slow, each is timed by itself."""
 
@@ -135,8 +138,10 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
     """
     # One flat loop: split into functions for lookup, timing and encoding it costs 0.3 µs more per command
     # (benchmarks/server.py, pipelined GET). What is rare hangs on `client.gate` or on the last branch.
-    if len(commands) >= _MANY and not client.gate and _run_alike(client, commands):
-        return
+    if len(commands) >= _MANY and not client.gate:
+        commands = _run_alike(client, commands)
+        if not commands:
+            return
     server = client.server
     out = client.out
     if not out:
@@ -180,6 +185,7 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
             command.histogram[elapsed.bit_length()] += 1  # type: ignore[union-attr]
             if elapsed > slow_ns:
                 server.note_slow(client, command, argv, elapsed // 1000)  # type: ignore[arg-type]
+                server.clock.tick()  # for those that come after it in this turn
         else:
             has_run = True
         then = now
@@ -219,8 +225,8 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
         serve_ready(server)
 
 
-def _run_alike(client: Client, commands: list[list[bytes]]) -> bool:
-    """Run a pipeline that consists of calls of one command at once, if the command can; tells whether.
+def _run_alike(client: Client, commands: list[list[bytes]]) -> list[list[bytes]]:
+    """Run a pipeline that consists of calls of one command at once, if the command can; returns what is left.
 
     Their time is measured together and divided among them. What is slow is not run so.
     """
@@ -228,27 +234,50 @@ def _run_alike(client: Client, commands: list[list[bytes]]) -> bool:
     command = _spelled.get(names[0])
     count = len(names)
     if command is None or command.many is None or names.count(names[0]) != count:
-        return False
+        return commands
     server = client.server
     if server.slow_ns < _TIMED_SINGLY_NS or set(map(len, commands)) != {command.argc_min}:
-        return False
+        return commands
+    if count <= _AT_ONCE_MAX:
+        return [] if _run_part(server, client, command, commands) else commands
+    for at in range(0, count, _AT_ONCE_MAX):
+        if not _run_part(server, client, command, commands[at : at + _AT_ONCE_MAX]):
+            return commands[at:]
+        if client.out_bytes > OUTPUT_PER_TURN_BYTES:
+            client.pending.extend(commands[at + _AT_ONCE_MAX :])
+            server.resume(client)
+            break
+    return []
+
+
+def _run_part(server: Server, client: Client, command: Command, commands: list[list[bytes]]) -> bool:
+    """Run calls of one command at once; tells whether that could be done. Else nothing has happened."""
+    assert command.many is not None
+    count = len(commands)
     then = perf_counter_ns()
     try:
         replies = command.many(client, commands)
-    except (OSError, EngineError):
-        return False  # nothing has happened: run singly, only those fail that must
+    except Exception as error:
+        # What may have been changed half-way is undone, with all of the turn. Run singly, only those fail
+        # that must.
+        _note_failure(server, client, command, commands[0], error)
+        return False
     if replies is None:
         return False
     if not client.out:
         server.note_output(client)
     kinds = set(map(type, replies))
     if kinds == {bytes}:
-        client.out += [b"$%d\r\n%b\r\n" % (len(reply), reply) for reply in replies]
+        wires = [b"$%d\r\n%b\r\n" % (len(reply), reply) for reply in replies]
+        client.out += wires
+        client.out_bytes += sum(map(len, wires))
     elif kinds == {int}:
         client.out += [b":%d\r\n" % reply for reply in replies]
     else:
         resp = client.resp
-        client.out += [encode(reply, resp) for reply in replies]
+        wires = [encode(reply, resp) for reply in replies]
+        client.out += wires
+        client.out_bytes += sum(map(len, wires))
     elapsed = perf_counter_ns() - then
     command.elapsed_ns += elapsed
     command.histogram[(elapsed // count).bit_length()] += count

@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 import ssl
+import stat
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -259,11 +260,10 @@ def _bind(place: Place, backlog: int) -> socket.socket:
 
 
 def _bind_unix(path: str, permissions: int, backlog: int) -> socket.socket:
-    """Return a listening Unix socket; what is in its place goes. Errors: OSError that names the path."""
+    """Return a listening Unix socket; one left behind makes way. Errors: OSError that names the path."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        _make_way(path)
         sock.bind(path)
         if permissions:
             os.chmod(path, permissions)
@@ -274,6 +274,29 @@ def _bind_unix(path: str, permissions: int, backlog: int) -> socket.socket:
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"cannot listen on the Unix socket {path}: {reason}") from error
     return sock
+
+
+def _make_way(path: str) -> None:
+    """Remove a Unix socket that somebody has left behind.
+
+    Errors: OSError for one that is in use, and for what is no socket: it may be precious.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "what is there is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:
+            pass  # whoever listens has much to do
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def tls_context(config: Config) -> ssl.SSLContext:

@@ -67,11 +67,12 @@ SERVER_LAYERS: tuple[tuple[str, str], ...] = (
     ("server", "server"),
     (
         "commands",
-        "commands commands.help commands.acl commands.alike commands.client commands.client_tracking commands.cluster"
-        " commands.connection commands.debug commands.generic commands.hash commands.introspection"
-        " commands.list commands.metrics commands.monitor commands.pubsub commands.replication"
-        " commands.server commands.set commands.sort commands.sorted_set commands.sorted_set_args"
-        " commands.sorted_set_pops commands.string commands.transactions commands.waiting",
+        "commands commands.help commands.acl commands.alike commands.client commands.client_tracking"
+        " commands.cluster commands.connection commands.debug commands.generic commands.hash"
+        " commands.introspection commands.list commands.metrics commands.monitor commands.pubsub"
+        " commands.replication commands.server commands.set commands.sort commands.sorted_set"
+        " commands.sorted_set_args commands.sorted_set_pops commands.string commands.transactions"
+        " commands.waiting",
     ),
     ("network", "connection sockets listening commandpage configurationpage"),
     ("door", "__init__"),

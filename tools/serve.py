@@ -95,7 +95,8 @@ def main(arguments: list[str]) -> int:
         return run(config)
     except LockedError as error:
         path = os.path.join(config.dir, config.dbdirname)
-        logging.critical("cannot serve: another process has the database %s open (%s)", path, error)
+        reason = str(error).partition(";")[0]  # what follows is for programs that embed the engine
+        logging.critical("cannot serve: another process has the database %s open (%s)", path, reason)
     except (OSError, ValueError, EngineError) as error:
         logging.critical("cannot serve: %s", error)
     return 2

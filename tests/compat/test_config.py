@@ -157,3 +157,59 @@ def test_redis_reads_what_was_rewritten(start_redis: StartServer, tmp_path: Path
         client.ok("AUTH", password)
         for name, value in changes.items():
             assert client.ok("CONFIG", "GET", name) == [name, value]
+
+
+RENAMES = """
+rename-command CONFIG cfg
+rename-command GET fetch
+rename-command FETCH Fetch2
+rename-command DEBUG ""
+rename-command CLIENT "my client"
+rename-command EXEC commit
+rename-command PING pung
+rename-command subscribe sub
+"""
+CALLS: list[tuple[str, ...]] = [
+    ("CONFIG", "GET", "hz"), ("cfg", "get", "hz"), ("CFG", "get"), ("cfg", "foo"), ("cfg",),
+    ("GET", "a"), ("fetch", "a"), ("fetch2",), ("FETCH2", "a"), ("COMMAND", "INFO", "fetch2"),
+    ("COMMAND", "INFO", "get", "cfg|get", "config|get", "debug"), ("COMMAND", "GETKEYS", "fetch2", "a"),
+    ("COMMAND", "GETKEYS", "get", "a"), ("COMMAND", "LIST", "FILTERBY", "PATTERN", "*etch*"),
+    ("COMMAND", "LIST", "FILTERBY", "PATTERN", "get"), ("my client", "no-such"), ("my client", "getname"),
+    ("DEBUG", "SLEEP", "0"), ("MULTI",), ("SET", "x", "1"), ("fetch2", "x"), ("COMMIT",), ("MULTI",),
+    ("exec",), ("commit",), ("pung",), ("cfg", "help", "x"), ("LATENCY", "HISTOGRAM", "get"), ("sub", "a"),
+    ("fetch2", "x"), ("Pung",),
+]  # fmt: skip
+
+
+def test_renamed_commands(start_redis: StartServer, start_lamina: StartServer, tmp_path: Path) -> None:
+    path = tmp_path / "renamed.conf"
+    path.write_text(RENAMES)
+    with start_redis(path).client() as theirs, start_lamina(path).client() as ours:
+        for call in CALLS:
+            assert ours.call_raw(*call) == theirs.call_raw(*call), call
+
+
+def test_latency_tracking_leaves_out_what_comes_while_it_is_off(
+    start_redis: StartServer, start_lamina: StartServer
+) -> None:
+    """Bounds of times differ, so it is the numbers of calls that are compared."""
+    with start_redis().client() as theirs, start_lamina().client() as ours:
+        for steps in (
+            [("SET", "a", "1"), ("CONFIG", "SET", "latency-tracking", "no"), ("SET", "a", "1")],
+            [("CONFIG", "SET", "latency-tracking", "no"), ("SET", "a", "1"), ("GET", "a")],
+            [("CONFIG", "SET", "latency-tracking", "yes"), ("GET", "a")],
+            [("SET", "a", "1"), ("CONFIG", "SET", "latency-tracking", "no"), ("SET", "a", "1")],
+            [("CONFIG", "RESETSTAT"), ("SET", "a", "1")],
+            [("CONFIG", "SET", "latency-tracking", "yes"), ("SET", "a", "1")],
+        ):
+            counts = []
+            for client in (theirs, ours):
+                for step in steps:
+                    client.ok(*step)
+                shown = client.ok("LATENCY", "HISTOGRAM", "set", "get")
+                calls = [(name, fields[1], fields[3][-1]) for name, fields in zip(shown[::2], shown[1::2])]
+                lines = client.ok("INFO", "latencystats").decode().splitlines()
+                counts.append(
+                    (calls, sorted(line.split(":")[0] for line in lines if "_set" in line or "_get" in line))
+                )
+            assert counts[0] == counts[1], steps

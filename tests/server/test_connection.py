@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from harness.local import LocalClient, Servers, Wire
+from lamina.engine.entry import KEY_SIZE_MAX, VALUE_SIZE_MAX
 from lamina.server.connection import Connection
+from lamina.server.encoding import ARGUMENT_SIZE_MAX, DOUBLE, ELEMENT, PLAIN_STRING, U32, U64
 from lamina.server.errors import MAX_CLIENTS, PROTECTED_MODE
 
 
@@ -117,6 +119,24 @@ def test_a_large_request_that_never_ends(make_local: Servers) -> None:
         connection.data_received(b"x" * 60_000)
     assert transport.is_closed
     assert local.server.stats.query_limit_disconnections == 1
+
+
+@pytest.mark.parametrize("limit", ["1mb", "512mb", "4gb"])
+def test_the_longest_argument(make_local: Servers, limit: str) -> None:
+    """It is what proto-max-bulk-len says, or what the engine can keep as a key or a value."""
+    local = make_local.make(proto_max_bulk_len=limit)
+    longest = min(local.server.config.proto_max_bulk_len, ARGUMENT_SIZE_MAX)
+    for size, reply in ((longest, b""), (longest + 1, b"-ERR Protocol error: invalid bulk length\r\n")):
+        connection, transport = connect(local, ("127.0.0.1", 1))
+        connection.data_received(b"*2\r\n$4\r\nECHO\r\n$%d\r\nx" % size)
+        local.turn()
+        assert transport.data == reply
+
+
+def test_the_longest_argument_fits_into_the_engine() -> None:
+    longest_prefix = len(U32.pack(0) + ELEMENT + U64.pack(0) + b"s" + DOUBLE.pack(0.0))
+    assert ARGUMENT_SIZE_MAX + longest_prefix <= KEY_SIZE_MAX
+    assert ARGUMENT_SIZE_MAX + len(PLAIN_STRING + U64.pack(0)) <= VALUE_SIZE_MAX
 
 
 def test_a_fault_behind_a_command_that_waits(local: LocalClient) -> None:

@@ -158,3 +158,47 @@ def test_a_promise_of_many_arguments_costs_nothing() -> None:
     reader = new_reader()
     assert reader.feed(b"*1000000000\r\n$1\r\na\r\n") == []
     assert reader.buffered_bytes < 100
+
+
+# --- What hiredis takes for replies
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"%1\r\n$1\r\na\r\n$1\r\nb\r\n",
+        b"%0\r\n",
+        b"#f\r\n",
+        b"#t\r\n",
+        b"_\r\n",
+        b"+\r\n",
+        b"+OK\r\n",
+        b"$0\r\n\r\n",
+        b"(123\r\n",
+        b">1\r\n$4\r\nPING\r\n",
+    ],
+)
+@pytest.mark.parametrize("before", [b"", encode(b"SET", b"a", b"b")])
+def test_replies_are_no_requests_but_lines(data: bytes, before: bytes) -> None:
+    """To Redis whatever does not begin with a star is an inline command."""
+    reader = new_reader()
+    lines = [line.split() for line in data.split(b"\r\n")]
+    expected = [[b"SET", b"a", b"b"]] if before else []
+    assert reader.feed(before + data) == expected + [line for line in lines if line]
+    assert reader.error is None
+    assert reader.feed(encode(b"GET", b"a")) == [[b"GET", b"a"]]
+
+
+def test_no_command_comes_out_twice_where_the_parser_changes() -> None:
+    reader = new_reader()
+    assert reader.feed(b"#f\r\n*1\r\n$4\r\nPI") == [[b"#f"]]
+    assert reader.feed(b"NG\r\n*1\r\n") == [[b"PING"]]
+    assert reader.feed(b"$4\r\nECHO\r\ninline\r\n") == [[b"ECHO"], [b"inline"]]
+
+
+def test_what_is_buffered_is_counted_with_what_it_takes() -> None:
+    reader = new_reader()
+    reader.feed(b"*1000000\r\n" + b"$1\r\nx\r\n" * 5000)
+    assert reader.buffered_bytes > 5000 * 40
+    reader.feed(b"$1\r\nx\r\n" * 995_000)
+    assert reader.buffered_bytes == 0

@@ -18,6 +18,7 @@ from lamina.server.registry import (
     key_positions,
     keys_after_count,
     lookup,
+    rename,
 )
 
 GROUPS = commands.GROUPS
@@ -112,3 +113,48 @@ def test_containers_come_before_their_subcommands() -> None:
     names = [record.name for record in all_commands()]
     assert names == sorted(names, key=lambda name: name.split("|"))
     assert len(names) > len(COMMANDS)
+
+
+def test_a_renamed_command_is_found_under_its_new_name_only() -> None:
+    table = dict(COMMANDS)
+    rename(b"get", b"Fetch", table)
+    rename(b"FETCH", b"fetch", table)
+    rename(b"Debug", b"", table)
+    assert b"GET" not in table
+    assert b"DEBUG" not in table
+    assert table[b"FETCH"] is COMMANDS[b"GET"]
+    assert table[b"FETCH"].wire_name == b"get"
+    before = dict(table)
+    for old, new, reason in [
+        (b"get", b"x", "No such command in rename-command"),
+        (b"debug", b"", "No such command in rename-command"),
+        (b"fetch", b"Set", "Target command name already exists"),
+    ]:
+        with pytest.raises(ValueError, match=reason):
+            rename(old, new, table)
+    assert table == before
+
+
+def test_what_is_counted_while_nothing_is_tracked_is_left_out() -> None:
+    record = Command(
+        "NOSUCH", documented, arity=2, flags="", keys=ONE_KEY, find_keys=None, since="1", complexity="",
+        group="", notes=(),
+    )  # fmt: skip
+    record.histogram[3] += 5
+    record.track(True)
+    record.track(False)
+    record.histogram[3] += 2
+    record.histogram[4] += 1
+    record.track(False)
+    assert (record.calls, sum(record.tracked)) == (8, 5)
+    record.track(True)
+    record.histogram[4] += 1
+    assert record.tracked[3:5] == [5, 1]
+    record.track(False)
+    record.histogram[4] += 1
+    record.reset_statistics()
+    assert (record.calls, sum(record.tracked)) == (0, 0)
+    record.histogram[4] += 1
+    record.track(True)
+    record.histogram[4] += 1
+    assert (record.calls, sum(record.tracked)) == (2, 1)
