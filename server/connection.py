@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from lamina.server.server import Server
 
 _WRITE_HIGH_BYTES = 1 << 20
+_COMMANDS_PER_TURN = 2048
+"""More that one client has sent are run in turns to come: else all others would wait for them."""
+
 _PENDING_COMMANDS_MAX = 1024
 _PENDING_BYTES_MAX = 1 << 20
 _READ_AT_ONCE_BYTES = 128 * 1024
@@ -113,7 +116,7 @@ class Connection(asyncio.Protocol):
             if len(client.pending) > _PENDING_COMMANDS_MAX or self._pending_bytes > _PENDING_BYTES_MAX:
                 self._pause()
         elif commands:
-            run_commands(client, commands)
+            self._run(client, commands)
         if len(data) >= _READ_AT_ONCE_BYTES and not self._is_paused:
             # It is the others' turn.
             self._pause()
@@ -171,6 +174,16 @@ class Connection(asyncio.Protocol):
             self._is_paused = False
             self.transport.resume_reading()
 
+    def _run(self, client: Client, commands: list[list[bytes]]) -> None:
+        """Run commands, but no more of them than others can wait for."""
+        if len(commands) <= _COMMANDS_PER_TURN:
+            run_commands(client, commands)
+            return
+        run_commands(client, commands[:_COMMANDS_PER_TURN])
+        if not client.closing:
+            client.pending.extend(commands[_COMMANDS_PER_TURN:])
+            self.server.resume(client)
+
     def run_pending(self) -> None:
         """Run the commands that had to wait."""
         client = self.client
@@ -186,7 +199,7 @@ class Connection(asyncio.Protocol):
             commands = list(pending)
             pending.clear()
             self._pending_bytes = 0
-            run_commands(client, commands)
+            self._run(client, commands)
         if self.reader.error is not None:
             self._break_off(client)
         elif not pending:

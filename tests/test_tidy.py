@@ -48,18 +48,22 @@ SERVER_LAYERS: tuple[tuple[str, str], ...] = (
     # As above, for what is imported when the program runs: client and server know each other's types.
     (
         "foundations",
-        "errors version numbers longdouble splitting glob clock events encoding limits names redaction"
-        " registry stats slowlog latency lolwut",
+        (
+            "errors version numbers longdouble splitting glob clock events encoding limits names redaction"
+            " registry stats slowlog latency lolwut"
+        ),
     ),
     ("words", "args replies protocol aclcategories syntaxes keyspecs commanddocs"),
     ("configuration", "parameters compounds inert settings directives configfile config"),
     ("storage", "store elements records keyspace databases cursors expiry"),
     (
         "types",
-        "types types.listkeys types.listpacks types.listelements types.listediting types.lists types.lcs"
-        " types.bigstrings types.strings types.sets types.fieldtimes types.hashes types.fieldexpiry"
-        " types.zsetorder types.zsets types.zsetranges types.zsetalgebra types.keys types.sorting"
-        " memoryusage",
+        (
+            "types types.listkeys types.listpacks types.listelements types.listediting types.lists types.lcs"
+            " types.bigstrings types.strings types.sets types.fieldtimes types.hashes types.fieldexpiry"
+            " types.zsetorder types.zsets types.zsetranges types.zsetalgebra types.keys types.sorting"
+            " memoryusage"
+        ),
     ),
     ("clients", "client blocking clientlist monitoring tracking pubsub protection"),
     ("dispatch", "dispatch failures"),
@@ -67,12 +71,14 @@ SERVER_LAYERS: tuple[tuple[str, str], ...] = (
     ("server", "server"),
     (
         "commands",
-        "commands commands.help commands.acl commands.alike commands.client commands.client_tracking"
-        " commands.cluster commands.connection commands.debug commands.generic commands.hash"
-        " commands.introspection commands.list commands.metrics commands.monitor commands.pubsub"
-        " commands.replication commands.server commands.set commands.sort commands.sorted_set"
-        " commands.sorted_set_args commands.sorted_set_pops commands.string commands.transactions"
-        " commands.waiting",
+        (
+            "commands commands.help commands.acl commands.alike commands.client commands.client_tracking"
+            " commands.cluster commands.connection commands.debug commands.generic commands.hash"
+            " commands.introspection commands.list commands.metrics commands.monitor commands.pubsub"
+            " commands.replication commands.server commands.set commands.sort commands.sorted_set"
+            " commands.sorted_set_args commands.sorted_set_pops commands.string commands.transactions"
+            " commands.waiting"
+        ),
     ),
     ("network", "connection sockets listening commandpage configurationpage"),
     ("door", "__init__"),
