@@ -226,7 +226,7 @@ class Keyspace:
         except BaseException:
             # Somebody who only reads has begun to write.
             after = len(store.entries), len(store.batch.discards), store.is_staged
-            self.databases.is_torn = before != after
+            self.databases.is_torn |= before != after
             raise
         self.databases.expired_keys += 1
         if self.listens:

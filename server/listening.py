@@ -55,6 +55,7 @@ async def _serve_until_stopped(config: Config, until_closed: contextlib.ExitStac
     try:
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, _on_signal, signal_number, stopped)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that is closed ends no server, as in Redis
         await listeners.start()
         server.cron.start()
         until_closed.enter_context(pidfile(config.pidfile))  # who sees it go may open the database

@@ -23,7 +23,7 @@ HOT_SIZE_MAX: Final = 256
 """Bytes of a raw record that is kept in `hot`. Larger ones are worth the walk."""
 
 HOT_OVERHEAD_BYTES: Final = 140
-"""Memory of an entry of `hot` beside its key: a dict slot, two object headers, a small value (measured)."""
+"""Memory of an entry of `hot` beside its key and value: a dict slot and two object headers (measured)."""
 
 
 class Store:
@@ -110,7 +110,7 @@ class Store:
                 return raw
         if len(raw) <= HOT_SIZE_MAX:
             self.hot[key] = raw
-            self.weight += len(key) + HOT_OVERHEAD_BYTES
+            self.weight += len(key) + len(raw) + HOT_OVERHEAD_BYTES
         return raw
 
     def age(self) -> None:

@@ -23,7 +23,7 @@ from lamina.server.keyspace import Keyspace, Value
 from lamina.server.longdouble import LongDouble, add_long_doubles, format_long_double, parse_long_double
 from lamina.server.numbers import INTEGER_MAX, INTEGER_MIN, parse_integer
 from lamina.server.records import BigString, Record, String
-from lamina.server.store import ABSENT, HOT_OVERHEAD_BYTES, HOT_SIZE_MAX
+from lamina.server.store import ABSENT, HOT_OVERHEAD_BYTES, HOT_SIZE_MAX, Store
 from lamina.server.types import bigstrings
 
 BIG_SIZE_MIN = bigstrings.SIZE_MIN
@@ -86,7 +86,8 @@ def put(keyspace: Keyspace, key: bytes, text: bytes, *, expires_ms: int = 0) -> 
             return
         if store.warm:
             store.warm.pop(engine_key, None)
-        store.weight += len(engine_key) + HOT_OVERHEAD_BYTES
+        if len(raw) <= HOT_SIZE_MAX:
+            store.weight += len(engine_key) + len(raw) + HOT_OVERHEAD_BYTES
     store.entries[engine_key] = raw
     if len(raw) <= HOT_SIZE_MAX:
         keyspace.hot[engine_key] = raw
@@ -159,20 +160,28 @@ def put_plain(keyspace: Keyspace, keys: list[bytes], texts: list[bytes]) -> bool
         return False
     prefix = keyspace.record_prefix
     engine_keys = [prefix + key for key in keys]
-    olds, hot_count = _raws_of(keyspace, engine_keys)
+    olds, _ = _raws_of(keyspace, engine_keys)
     if not _are_plain(olds):
         return False
     _note_existing(keyspace, engine_keys, olds)
-    _store_plain(keyspace, dict(zip(engine_keys, [PLAIN_STRING + text for text in texts])), hot_count)
+    _store_plain(keyspace, dict(zip(engine_keys, [PLAIN_STRING + text for text in texts])))
     return True
 
 
-def _store_plain(keyspace: Keyspace, raws: dict[bytes, bytes], hot_count: int) -> None:
-    """Put small plain strings among the pending writes and make them hot; so many of them are already."""
-    store = keyspace.store
-    store.entries.update(raws)
-    store.hot.update(raws)
-    store.weight += (len(raws) - hot_count) * (HOT_OVERHEAD_BYTES + len(next(iter(raws))))
+def _store_plain(keyspace: Keyspace, raws: dict[bytes, bytes]) -> None:
+    """Put small plain strings among the pending writes and make them hot."""
+    keyspace.entries.update(raws)
+    _make_hot(keyspace.store, raws)
+
+
+def _make_hot(store: Store, raws: dict[bytes, bytes]) -> None:
+    """Keep raw records of small plain strings at hand. Their weight is taken to be that of the first."""
+    hot = store.hot
+    before = len(hot)
+    hot.update(raws)
+    if len(hot) > before:
+        key, raw = next(iter(raws.items()))
+        store.weight += (len(hot) - before) * (len(key) + len(raw) + HOT_OVERHEAD_BYTES)
 
 
 def read_plain(keyspace: Keyspace, keys: list[bytes]) -> list[bytes | None] | None:
@@ -188,11 +197,10 @@ def read_plain(keyspace: Keyspace, keys: list[bytes]) -> list[bytes | None] | No
         if not _are_plain(raws):
             return None
         missing = raws.count(None)
-        small = [
-            (key, raw) for key, raw in zip(engine_keys, raws) if raw is not None and len(raw) <= HOT_SIZE_MAX
-        ]
-        keyspace.hot.update(small)
-        keyspace.store.weight += (len(small) - hot_count) * (HOT_OVERHEAD_BYTES + len(engine_keys[0]))
+        small = {
+            key: raw for key, raw in zip(engine_keys, raws) if raw is not None and len(raw) <= HOT_SIZE_MAX
+        }
+        _make_hot(keyspace.store, small)
     keyspace.hits += len(raws) - missing
     if not missing:
         return [raw[1:] for raw in raws]  # type: ignore[index]
@@ -214,7 +222,7 @@ def increment_plain(keyspace: Keyspace, keys: list[bytes], by: int) -> list[int]
     engine_keys = [prefix + key for key in keys]
     if len(set(engine_keys)) != len(engine_keys):
         return None
-    raws, hot_count = _raws_of(keyspace, engine_keys)
+    raws, _ = _raws_of(keyspace, engine_keys)
     if not _are_plain(raws):
         return None
     numbers = [0 if raw is None else parse_integer(raw[1:]) for raw in raws]
@@ -224,8 +232,7 @@ def increment_plain(keyspace: Keyspace, keys: list[bytes], by: int) -> list[int]
     if min(totals) < INTEGER_MIN or max(totals) > INTEGER_MAX:
         return None
     _note_existing(keyspace, engine_keys, raws)
-    changed = dict(zip(engine_keys, [PLAIN_STRING + b"%d" % total for total in totals]))
-    _store_plain(keyspace, changed, hot_count)
+    _store_plain(keyspace, dict(zip(engine_keys, [PLAIN_STRING + b"%d" % total for total in totals])))
     return totals
 
 

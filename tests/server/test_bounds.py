@@ -69,6 +69,22 @@ def test_caches_are_bounded_while_nobody_writes(make_local: Servers) -> None:
         assert len(keyspace.cache) + len(keyspace.cold) <= 100
 
 
+def test_strings_are_weighed_once_however_they_come(make_local: Servers) -> None:
+    """Also those that are named several times in one command, and not those that are too large to be hot."""
+    local = make_local.make()
+    store = local.server.databases.store
+    for _ in range(5):
+        local("MSET", *["same", "value"] * 50)
+        local("MGET", *["same"] * 50)
+        local.pipeline(*[("GET", "same")] * 50)
+        local.pipeline(*[("SET", "same", "value")] * 50)
+        local.pipeline(*[("INCR", f"n{n}") for n in range(50)])
+        local("SET", "large", "x" * 5000)
+        hot_bytes = sum(map(len, store.hot)) + sum(map(len, store.hot.values()))
+        per_entry = (store.weight - hot_bytes) / len(store.hot)
+        assert 100 < per_entry < 200
+
+
 @pytest.mark.parametrize("kind", ["set", "zset", "list", "hash"])
 def test_collections_that_are_only_read_count_as_cached(make_local: Servers, kind: str) -> None:
     local = make_local.make()
@@ -121,6 +137,8 @@ def test_who_sends_much_at_once_takes_turns_with_the_others(local: LocalClient) 
     connection, transport = connect(local)
     connection.data_received(encode(b"INCR", b"n") * 10_000)
     assert not transport.is_read
+    assert connection.client is not None
+    assert len(connection.client.pending) > 7000
     local.turn()
     assert transport.is_read
     assert transport.data.endswith(b":10000\r\n")

@@ -177,7 +177,7 @@ class KeyspaceMachine(RuleBasedStateMachine):
         """Assert that a record is what the model has."""
         held = self.model[index].get(key)
         if held is None or value is None:
-            assert held is None and value is None, (key, held, value)
+            assert (held is None) is (value is None), (key, held, value)
             return
         if isinstance(held.value, bytes):
             assert isinstance(value, bytes | String | BigString)
@@ -384,10 +384,11 @@ class KeyspaceMachine(RuleBasedStateMachine):
     @rule(index=indexes, key=names, fields=members, delay_ms=st.sampled_from([1, 3, 10]))
     def expire_fields(self, index: int, key: bytes, fields: set[int], delay_ms: int) -> None:
         keyspace = self.keyspace(index)
+        record = self.answered(lambda: hashes.find(keyspace, key))
         held = self.meet(index, key, fields=True)
         if held is None or not held.is_hash:
+            assert record == (None if held is None else WRONG_TYPE)
             return
-        record = hashes.find(keyspace, key)
         assert record is not None
         assert isinstance(held.value, dict)
         times = dict(held.times)
