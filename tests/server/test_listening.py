@@ -277,8 +277,8 @@ def test_nobody_is_told_who_did_not_ask(
 ) -> None:
     for supervised in ("systemd", "upstart"):
         server = start_lamina("--supervised", supervised)
-        assert f"# {supervised} supervision requested, but " in server.log()
         assert server.stop() == 0
+        assert f"# {supervised} supervision requested, but " in server.log()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.setblocking(False)
