@@ -53,6 +53,7 @@ class Client:
         "fd",
         "gate",
         "held",
+        "held_bytes",
         "held_sync",
         "id",
         "is_authenticated",
@@ -104,9 +105,12 @@ class Client:
         self.pending: deque[list[bytes]] = deque()
         """Commands that came while the client could not be served."""
         self.wait: Wait | None = None
-        self.held: list[bytes] = []
-        """Replies of committed ticks that wait for the disk (appendfsync always)."""
+        self.held: deque[tuple[int, bytes]] = deque()
+        """Replies of committed ticks that wait for the disk (appendfsync always), with the sync each waits
+        for."""
+        self.held_bytes = 0
         self.held_sync = 0
+        """The last sync the client waits for; 0: none."""
         self.closing = False
         """Whether the connection ends once everything has been sent."""
         self.address = ""

@@ -67,7 +67,7 @@ def describe(client: Client, now_ms: int, argv: list[bytes] | None = None) -> by
     if connection is not None:
         query_bytes += connection.reader.buffered_bytes
         unsent_bytes = connection.transport.get_write_buffer_size()
-    waiting_bytes = unsent_bytes + sum(map(len, client.held))
+    waiting_bytes = unsent_bytes + client.held_bytes
     turn_bytes = sum(map(len, client.out))
     argv_bytes = _size([argv] if argv else [])
     queue = client.queue or []

@@ -25,6 +25,9 @@ _WRITE_HIGH_BYTES = 1 << 20
 _COMMANDS_PER_TURN = 2048
 """More that one client has sent are run in turns to come: else all others would wait for them."""
 
+_HELD_BYTES_MAX = 1 << 20
+"""Replies that may wait for the disk before a client's further commands wait as well."""
+
 _PENDING_COMMANDS_MAX = 1024
 _PENDING_BYTES_MAX = 1 << 20
 _READ_AT_ONCE_BYTES = 128 * 1024
@@ -110,7 +113,7 @@ class Connection(asyncio.Protocol):
         server.stats.input_bytes += len(data)
         reader = self.reader
         commands = reader.feed(data)
-        if client.wait is not None or client.pending:
+        if client.wait is not None or client.pending or client.held_bytes > _HELD_BYTES_MAX:
             client.pending.extend(commands)
             self._pending_bytes += len(data)
             if len(client.pending) > _PENDING_COMMANDS_MAX or self._pending_bytes > _PENDING_BYTES_MAX:
@@ -187,8 +190,8 @@ class Connection(asyncio.Protocol):
     def run_pending(self) -> None:
         """Run the commands that had to wait."""
         client = self.client
-        if client is None or client.closing or not self.is_writable:
-            return
+        if client is None or client.closing or not self.is_writable or client.held_bytes > _HELD_BYTES_MAX:
+            return  # resume_writing, or the end of a sync, will come back to it
         pending = client.pending
         if client.wait is not None:
             # Who waits is read from, within bounds: else nobody would notice that it has gone.

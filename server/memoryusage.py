@@ -147,9 +147,7 @@ class Memory:
         self.records = cached_bytes(databases)
         self.memtables = stats.memtable_size_bytes
         self.blocks = stats.cache_size_bytes
-        self.clients = sum(
-            client.out_bytes + sum(map(len, client.held)) for client in server.clients.values()
-        )
+        self.clients = sum(client.out_bytes + client.held_bytes for client in server.clients.values())
         self.pending = len(databases.store.entries) * ENTRY_OVERHEAD_BYTES
         self.used = self.startup + self.records + self.memtables + self.blocks + self.clients + self.pending
         self.resident = resident_bytes()

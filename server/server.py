@@ -213,7 +213,8 @@ class Server:
                     client.pushes.clear()
                 connection = client.connection
                 if client.held_sync:
-                    client.held.append(wire)
+                    client.held.append((client.held_sync, wire))
+                    client.held_bytes += len(wire)
                 elif connection is not None:
                     output_bytes += len(wire)
                     connection.transport.write(wire)

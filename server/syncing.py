@@ -108,23 +108,32 @@ class Syncer:
         server = self._server
         if self._held:
             server.latency.note(b"aof-fsync-always", elapsed_ns, server.clock.now_ms // 1000)
-        held = [client for client in self._held if client.held_sync <= done]
-        self._held = [client for client in self._held if client.held_sync > done]
+        held, self._held = self._held, []
         if error is not None:
+            # Whoever waits for a later sync than this one has been written to the same disk.
             self._fail(held, error)
             return
         for client in held:
-            client.held_sync = 0
-            wire = b"".join(client.held)
-            client.held.clear()
+            wires = []
+            while client.held and client.held[0][0] <= done:
+                wires.append(client.held.popleft()[1])
+            if client.held_sync <= done:
+                client.held_sync = 0
+            else:
+                # Taking part in later turns must not put off what belongs to this one.
+                self._held.append(client)
+            wire = b"".join(wires)
+            client.held_bytes -= len(wire)
             connection = client.connection
             if connection is None:
                 continue
             if wire:
                 server.stats.output_bytes += len(wire)
                 connection.transport.write(wire)
-            if client.closing:
+            if client.closing and not client.held_sync:
                 server.close_client(client)
+            elif client.pending:
+                server.resume(client)
 
     def _fail(self, clients: list[Client], error: Exception) -> None:
         """End the connections of those whose writes may survive or not: no reply is right.
@@ -135,7 +144,7 @@ class Syncer:
         for client in clients:
             client.out.clear()
             client.held.clear()
-            client.held_sync = 0
+            client.held_bytes = client.held_sync = 0
             if client.connection is not None:
                 self._server.kill_client(client)
 
