@@ -17,6 +17,7 @@ import pytest
 
 from harness.databases import TINY
 from harness.fault_filesystem import (
+    Fault,
     FaultFileSystem,
     Operation,
     Plan,
@@ -151,6 +152,54 @@ def test_nothing_is_acknowledged_before_it_is_durable() -> None:
                     assert again("GET", f"x{i}") == b"%d" % round_number
                     assert again("LLEN", f"l{i}") == round_number + 1
                 again.server.close()
+
+    run(test)
+
+
+def test_who_takes_part_in_every_turn_is_answered_turn_by_turn() -> None:
+    async def test() -> None:
+        gates = [threading.Event(), threading.Event()]
+        syncs = iter(gates)
+
+        def plan(operation: Operation) -> Fault | None:
+            return pause(next(syncs)) if is_sync(operation) else None
+
+        async with looped("always") as one:
+            writer = one.connect()
+            await one.call(writer, ("SET", "x", 0))
+            one.faults.plan = plan
+            one.send(writer, ("INCR", "x"))
+            await asyncio.sleep(0.02)
+            one.send(writer, ("INCR", "x"))
+            await asyncio.sleep(0.02)
+            assert is_silent(writer)
+            gates[0].set()
+            await until(lambda: not is_silent(writer), "the first turn's reply")
+            assert writer.pushed() == [1], "the second turn's is not durable yet"
+            gates[1].set()
+            one.faults.plan = no_faults
+            await until(lambda: not is_silent(writer), "the second turn's reply")
+            assert writer.pushed() == [2]
+
+    run(test)
+
+
+def test_replies_that_wait_for_the_disk_are_bounded() -> None:
+    async def test() -> None:
+        gate = threading.Event()
+        async with looped("always") as one:
+            client = one.connect()
+            await one.call(client, ("SET", "big", "x" * 300_000))
+            one.faults.plan = inject_when(is_sync, pause(gate))
+            for n in range(20):
+                one.send(client, ("SET", "n", n), ("GET", "big"))
+                await asyncio.sleep(0.002)
+            assert client.client.held_bytes < 2_000_000
+            assert is_silent(client)
+            gate.set()
+            await until(lambda: len(parse_all(client.wire.data)) == 40, "replies")
+            assert client.pushed() == [b"OK", b"x" * 300_000] * 20
+            assert client.client.held_bytes == 0
 
     run(test)
 
