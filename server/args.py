@@ -1,4 +1,4 @@
-"""What commands make of their arguments: integers, floats, timeouts, expiries, ranges, options.
+"""What commands make of their arguments: integers, floats, timeouts, expiries, ranges.
 
 Each function returns a value or raises a CommandError with the text Redis has for that mistake; where texts
 differ from command to command, the error is a parameter. Arguments are bytes as the client sent them.
@@ -6,7 +6,6 @@ differ from command to command, the error is a parameter. Arguments are bytes as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import ceil
 
 from lamina.server.errors import (
@@ -35,9 +34,6 @@ LexRange = tuple[bytes, bytes | None]
 """Members from the first on, before the second; None is the end of them all."""
 
 NO_MEMBERS: LexRange = (b"", b"")
-
-Options = dict[bytes, list[bytes]]
-"""The options of a call by their names in capitals, each with its own arguments."""
 
 
 # --- Numbers
@@ -167,7 +163,7 @@ def _lex_bound(data: bytes, *, is_high: bool) -> bytes | None:
     raise LEX_RANGE
 
 
-# --- Keys and options
+# --- Keys
 
 
 def keys_after(
@@ -194,21 +190,3 @@ def keys_after(
 def input_keys(argv: list[bytes], at: int, name: bytes) -> list[bytes]:
     """Return the keys ZUNION, ZINTER, ZDIFF and their STORE forms work on; `name` is the command's."""
     return keys_after(argv, at, not_integer=NOT_AN_INTEGER, too_few=no_input_key(name))
-
-
-def parse_options(argv: list[bytes], start: int, counts: Mapping[bytes, int]) -> Options:
-    """Return the options in argv from `start` on. Errors: a syntax error for what is unknown or incomplete.
-
-    `counts` says how many arguments each option takes, by its name in capitals. Of an option given twice the
-    last one counts. Which options exclude each other is for the caller to say, as are their values.
-    """
-    options: Options = {}
-    stop = len(argv)
-    while start < stop:
-        name = argv[start].upper()
-        count = counts.get(name, stop)
-        if start + count >= stop:
-            raise SYNTAX
-        options[name] = argv[start + 1 : start + 1 + count]
-        start += 1 + count
-    return options

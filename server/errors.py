@@ -90,7 +90,6 @@ NOT_POSITIVE = CommandError(b"ERR value is out of range, must be positive")
 OUT_OF_RANGE = CommandError(b"ERR value is out of range")
 NOT_A_CURSOR = CommandError(b"ERR invalid cursor")
 NO_SUCH_KEY = CommandError(b"ERR no such key")
-BUSY_KEY = CommandError(b"BUSYKEY Target key name already exists.")
 SAME_OBJECT = CommandError(b"ERR source and destination objects are the same")
 INDEX_OUT_OF_RANGE = CommandError(b"ERR index out of range")
 OFFSET_OUT_OF_RANGE = CommandError(b"ERR offset is out of range")
@@ -104,10 +103,7 @@ SCORE_NAN = CommandError(b"ERR resulting score is not a number (NaN)")
 SCORE_RANGE = CommandError(b"ERR min or max is not a float")
 LEX_RANGE = CommandError(b"ERR min or max not valid string range item")
 WEIGHT_NOT_A_FLOAT = CommandError(b"ERR weight value is not a float")
-BIT_OFFSET = CommandError(b"ERR bit offset is not an integer or out of range")
-BIT_VALUE = CommandError(b"ERR bit is not an integer or out of range")
 NUMKEYS_NOT_POSITIVE = CommandError(b"ERR numkeys should be greater than 0")
-NUMKEYS_NEGATIVE = CommandError(b"ERR Number of keys can't be negative")
 NUMKEYS_TOO_LARGE = CommandError(b"ERR Number of keys can't be greater than number of args")
 COUNT_NOT_POSITIVE = CommandError(b"ERR count should be greater than 0")
 COUNT_NEGATIVE = CommandError(b"ERR COUNT can't be negative")
@@ -118,14 +114,6 @@ TIMEOUT_NEGATIVE = CommandError(b"ERR timeout is negative")
 DB_INDEX = CommandError(b"ERR DB index is out of range")
 FIRST_DB_INDEX = CommandError(b"ERR invalid first DB index")
 SECOND_DB_INDEX = CommandError(b"ERR invalid second DB index")
-STREAM_ID = CommandError(b"ERR Invalid stream ID specified as stream command argument")
-STREAM_ID_NOT_GREATER = CommandError(
-    b"ERR The ID specified in XADD is equal or smaller than the target stream top item"
-)
-STREAM_ID_ZERO = CommandError(b"ERR The ID specified in XADD must be greater than 0-0")
-DUMP_PAYLOAD = CommandError(b"ERR DUMP payload version or checksum are wrong")
-HLL_CORRUPTED = CommandError(b"INVALIDOBJ Corrupted HLL object detected")
-NOT_AN_HLL = CommandError(b"WRONGTYPE Key is not a valid HyperLogLog string value.")
 
 
 # --- The connection, and the state of the server
@@ -143,8 +131,6 @@ NO_PASSWORD_SET = CommandError(
     b"ERR AUTH <password> called without any password configured for the default user. "
     b"Are you sure your configuration is correct?"
 )
-NO_PERMISSION_KEY = CommandError(b"NOPERM No permissions to access a key")
-NO_PERMISSION_CHANNEL = CommandError(b"NOPERM No permissions to access a channel")
 MAX_CLIENTS = CommandError(b"ERR max number of clients reached")
 PROTECTED_MODE = CommandError(
     b"DENIED Redis is running in protected mode because protected mode is enabled and no password is set"
@@ -159,14 +145,6 @@ PROTECTED_MODE = CommandError(
     b" option. 4) Set up an authentication password for the default user. NOTE: You only need to do one "
     b"of the above things in order for the server to start accepting connections from the outside."
 )
-LOADING = CommandError(b"LOADING Redis is loading the dataset in memory")
-BUSY_SCRIPT = CommandError(
-    b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
-)
-BUSY_FUNCTION = CommandError(
-    b"BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
-)
-OUT_OF_MEMORY = CommandError(b"OOM command not allowed when used memory > 'maxmemory'.")
 UNBLOCKED = CommandError(b"UNBLOCKED client unblocked via CLIENT UNBLOCK")
 NO_SUCH_CLIENT = CommandError(b"ERR No such client")
 
@@ -180,13 +158,6 @@ DISCARD_WITHOUT_MULTI = CommandError(b"ERR DISCARD without MULTI")
 WATCH_INSIDE_MULTI = CommandError(b"ERR WATCH inside MULTI is not allowed")
 EXEC_ABORT = CommandError(b"EXECABORT Transaction discarded because of previous errors.")
 NOT_IN_MULTI = CommandError(b"ERR Command not allowed inside a transaction")
-NO_SCRIPT = CommandError(b"NOSCRIPT No matching script. Please use EVAL.")
-NOT_BUSY = CommandError(b"NOTBUSY No scripts in execution right now.")
-UNKILLABLE = CommandError(
-    b"UNKILLABLE Sorry the script already executed write commands against the dataset. You can either "
-    b"wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command."
-)
-NOT_FROM_SCRIPT = CommandError(b"ERR This Redis command is not allowed from script")
 
 
 # --- Errors with a name in them. Command names are given as they are listed: lower case, b"config|get".
@@ -240,21 +211,6 @@ def not_between(low: int, high: int) -> CommandError:
 def no_input_key(name: bytes) -> CommandError:
     """Return what ZUNIONSTORE and its relatives say to numkeys 0."""
     return CommandError(b"ERR at least 1 input key is needed for '%b' command" % name)
-
-
-def no_permission_command(user: bytes, name: bytes) -> CommandError:
-    """Return what a user hears who may not run a command."""
-    return CommandError(b"NOPERM User %b has no permissions to run the '%b' command" % (user, name))
-
-
-def no_such_group(group: bytes, key: bytes) -> CommandError:
-    """Return what is said when a stream has no such consumer group."""
-    return CommandError(b"NOGROUP No such consumer group '%b' for key name '%b'" % (group, key))
-
-
-def no_such_key_or_group(key: bytes, group: bytes) -> CommandError:
-    """Return what is said when either the stream or its consumer group is missing."""
-    return CommandError(b"NOGROUP No such key '%b' or consumer group '%b'" % (key, group))
 
 
 def exec_aborted(reason: bytes) -> CommandError:

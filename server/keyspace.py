@@ -357,10 +357,6 @@ class Keyspace:
             self.databases.on_change(self, key)
         self.put(new_key, value)
 
-    def is_expired(self, value: Value) -> bool:
-        """Tell whether a record's time has come."""
-        return isinstance(value, Record) and 0 < value.expires_ms <= self.clock.now_ms
-
     # -- all keys ----------------------------------------------------------------------------------
 
     def count_keys(self) -> int:
@@ -380,7 +376,7 @@ class Keyspace:
         """Yield chunks of keys not smaller than `start` that begin with `prefix`, in order, and their raw
         records.
 
-        Expired ones are among them: ask `is_expired_raw`. Keys must not be changed meanwhile.
+        Expired ones are among them. Keys must not be changed meanwhile.
         """
         self.databases.stage_records()
         skip = len(self.record_prefix)

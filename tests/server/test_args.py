@@ -170,18 +170,3 @@ def test_numbered_keys() -> None:
     assert error_of(args.input_keys, [b"ZINTER", b"0", b"a"], 1, b"zinter").message == (
         b"ERR at least 1 input key is needed for 'zinter' command"
     )
-
-
-COUNTS = {b"NX": 0, b"GET": 0, b"EX": 1, b"LIMIT": 2}
-
-
-def test_options() -> None:
-    argv = [b"CMD", b"key", b"nx", b"Ex", b"5", b"LIMIT", b"0", b"nx"]
-    assert args.parse_options(argv, 2, COUNTS) == {b"NX": [], b"EX": [b"5"], b"LIMIT": [b"0", b"nx"]}
-    assert args.parse_options(argv, 8, COUNTS) == {}
-    assert args.parse_options([b"EX", b"1", b"EX", b"2"], 0, COUNTS) == {b"EX": [b"2"]}
-
-
-@pytest.mark.parametrize("options", [[b"foo"], [b"EX"], [b"LIMIT", b"1"], [b"NX", b"1"], [b""]])
-def test_options_that_are_none(options: list[bytes]) -> None:
-    assert error_of(args.parse_options, options, 0, COUNTS) == errors.SYNTAX

@@ -82,7 +82,7 @@ def test_subcommands_are_named_with_their_container() -> None:
 
 def test_no_text_breaks_its_line() -> None:
     shared = [value for value in vars(errors).values() if isinstance(value, errors.WireError)]
-    assert len(shared) > 60
+    assert len(shared) > 40
     for error in shared:
         assert error.reply == b"-%b\r\n" % error.message
         assert error.code.isupper()
