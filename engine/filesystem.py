@@ -12,6 +12,7 @@ import errno
 import fcntl
 import functools
 import os
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -157,6 +158,38 @@ class DiskReadableFile:
             self.close()
 
 
+_DEAD_HOLDER_S = 1.0
+
+
+def _lock_soon(fd: int) -> None:
+    """Take the lock, at once or not at all; but for a holder that is dead already we wait a little.
+
+    Killed while it was starting its worker, it has left its descriptor to that until the worker's program has
+    been loaded. Errors: OSError.
+    """
+    deadline_s = time.monotonic() + _DEAD_HOLDER_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            holder = os.pread(fd, 200, 0).split()
+            is_named = len(holder) == 2 and holder[1].isdigit()
+            if not is_named or _is_alive(int(holder[1])) or time.monotonic() > deadline_s:
+                raise
+        time.sleep(0.01)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is somebody else's
+    return True
+
+
 class DiskFileLock:
     """flock on the LOCK file, whose text names the holder."""
 
@@ -165,7 +198,7 @@ class DiskFileLock:
     def __init__(self, path: str) -> None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_soon(fd)
         except OSError as error:
             holder = os.pread(fd, 200, 0).decode("ascii", "replace").strip() or "unknown process"
             os.close(fd)

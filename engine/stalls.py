@@ -14,6 +14,7 @@ from lamina.engine.background import Background
 from lamina.engine.errors import EngineError
 from lamina.engine.layers import View
 from lamina.engine.metrics import Counters
+from lamina.engine.workers import WorkerDiedError
 
 # In multiples of the memtable budget that wait to be flushed ...
 _SLOW_SEALED = 1.5
@@ -31,6 +32,10 @@ _SLOWEST_SHARE = 0.05
 _PAUSE_MIN_S = 0.001
 """Sleeping for less costs more than it delays: shorter pauses are saved up."""
 _PAUSE_MAX_S = 0.05
+
+_RETRY_S = 0.02
+_PATIENCE_S = 20.0
+"""How long a writer waits while workers die one after the other: the flush is tried again all the time."""
 
 
 def stall_severity(view: View, *, budget_bytes: int, runs_max: int) -> float:
@@ -78,10 +83,14 @@ class Pacer:
 
     def wait_for_room(self, background: Background, has_room: Callable[[], bool]) -> None:
         """Wait until there is room. Errors: OSError or EngineError with the cause if the background cannot
-        work."""
+        work. A worker that dies is no such cause, unless it does nothing else."""
         began_s = time.monotonic()
+        patient_until_s = began_s + _PATIENCE_S
         while not has_room():
             if background.wait(has_room, 1.0) or background.error is None:
+                continue
+            if isinstance(background.error, WorkerDiedError) and time.monotonic() < patient_until_s:
+                time.sleep(_RETRY_S)  # it is started again, and the flush with it
                 continue
             error, message = background.error, "memtables are full and cannot be flushed"
             if isinstance(error, OSError):
