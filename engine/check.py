@@ -127,7 +127,7 @@ def _copy(memtable: Memtable) -> Memtable:
     copy.pending = list({**copy.inserted, **copy.based})
     copy.discards = memtable.discards[:]
     copy.wals = memtable.wals[:]
-    copy.size_bytes = memtable.size_bytes
+    copy.written_bytes = memtable.written_bytes
     return copy
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import chain, islice, starmap
 
 from lamina.engine.cache import Cache
@@ -27,7 +28,18 @@ _SELECT_MEMTABLE_ENTRIES = 64
 class View:
     """What a reader sees. `memtables` newest first; `rows` what lookups found in the runs."""
 
-    __slots__ = ("__weakref__", "counted", "discards", "layers", "levels", "memtables", "rows", "runs")
+    __slots__ = (
+        "__weakref__",
+        "_sealed",
+        "active",
+        "counted",
+        "discards",
+        "layers",
+        "levels",
+        "memtables",
+        "rows",
+        "runs",
+    )
 
     def __init__(
         self,
@@ -39,6 +51,9 @@ class View:
         rows: Rows | None = None,
     ) -> None:
         self.memtables = memtables
+        self.active = memtables[0] if memtables else Memtable(counted=counted, lock=nullcontext())
+        """The newest memtable: in a database that is open, the one that is written to."""
+        self._sealed = memtables[1:]
         self.levels = levels
         self.runs = levels.runs
         self.discards = discards
@@ -54,7 +69,16 @@ class View:
         Cost: 0.4 µs from a memtable or from the rows; otherwise a filter for each run that covers the key,
         and one block.
         """
-        for memtable in self.memtables:
+        active = self.active
+        value = active.inserted.get(key)
+        if value is not None:
+            return value
+        found = active.based.get(key, ABSENT)
+        return self.get_below(key) if found is ABSENT else found  # type: ignore[return-value]
+
+    def get_below(self, key: bytes) -> bytes | None:
+        """Return what `get` would if `active` did not know the key."""
+        for memtable in self._sealed:
             value = memtable.inserted.get(key)
             if value is not None:
                 return value
@@ -76,8 +100,7 @@ class View:
 
         Cost: as `get`, but 0.1 µs for what the active memtable has inserted.
         """
-        inserted = self.memtables[0].inserted if self.memtables else {}
-        values: list[bytes | None] = list(map(inserted.get, keys))
+        values: list[bytes | None] = list(map(self.active.inserted.get, keys))
         if None in values:
             get = self.get
             values = [get(key) if value is None else value for key, value in zip(keys, values, strict=True)]
@@ -85,7 +108,7 @@ class View:
 
     def exists_below(self, key: bytes) -> bool:
         """Tell whether `key` is live in the layers below the active memtable."""
-        for memtable in self.memtables[1:]:
+        for memtable in self._sealed:
             found = memtable.find(key)
             if found is not ABSENT:
                 return found is not None

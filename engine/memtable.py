@@ -71,7 +71,7 @@ _UNORDERED = _mask(BELOW, NOWHERE, BURIED, IN_INSERTED + REMOVED, IN_BASED + REM
 
 Before = tuple[list[bytes], list[bytes | None], list[object], int]
 """What a memtable holds of some keys: the keys, what `inserted` has (or None), what `based` has (or ABSENT),
-and `size_bytes`."""
+and `written_bytes`."""
 
 
 class Memtable:
@@ -88,8 +88,8 @@ class Memtable:
         "discards",
         "inserted",
         "pending",
-        "size_bytes",
         "wals",
+        "written_bytes",
     )
 
     def __init__(self, *, counted: bool, lock: AbstractContextManager[object]) -> None:
@@ -102,7 +102,8 @@ class Memtable:
         """Ranges discarded by the frames of this memtable's logs."""
         self.wals: list[int] = []
         """The logs that hold this memtable's entries, in order."""
-        self.size_bytes = 0
+        self.written_bytes = 0
+        """Bytes of all keys and values written, also of those that have been written over."""
         self._lock = lock
         self._order: SortedList[bytes] | None = None
         self._plus: SortedList[bytes] = SortedList()
@@ -110,6 +111,15 @@ class Memtable:
 
     def __len__(self) -> int:
         return len(self.inserted) + len(self.based)
+
+    @property
+    def size_bytes(self) -> int:
+        """A bound for the memory it takes, and about the size of its logs: what decides when it is full.
+
+        Writing over a key costs the log its bytes, but no memory: so keys that change all the time do not
+        make a memtable full before its time.
+        """
+        return self.written_bytes + ENTRY_OVERHEAD_BYTES * (len(self.inserted) + len(self.based))
 
     @property
     def is_empty(self) -> bool:
@@ -127,7 +137,7 @@ class Memtable:
         """Apply entries, in order; the kind of each speaks of the moment before it. Cost: 0.3 µs per
         entry."""
         count = len(keys)
-        self.size_bytes += sum(map(len, keys)) + sum(map(len, values)) + ENTRY_OVERHEAD_BYTES * count
+        self.written_bytes += sum(map(len, keys)) + sum(map(len, values))
         based = self.based
         if not self.counted:
             self.pending += keys
@@ -169,7 +179,7 @@ class Memtable:
         `places` go with `entries`; a removed key has the value None; `size_bytes` are those of keys and
         values. Cost: 0.03 µs per entry if all go into the same dict, else 0.1.
         """
-        self.size_bytes += size_bytes + ENTRY_OVERHEAD_BYTES * len(places)
+        self.written_bytes += size_bytes
         unordered = places.translate(_UNORDERED)
         if 1 in unordered:
             self.pending += compress(entries, unordered)
@@ -190,14 +200,14 @@ class Memtable:
     def before(self, keys: list[bytes]) -> Before:
         """Return what `restore` needs to undo any writes of these keys. Cost: 0.05 µs per key."""
         inserted = list(map(self.inserted.get, keys))
-        return keys, inserted, list(map(self.based.get, keys, repeat(ABSENT))), self.size_bytes
+        return keys, inserted, list(map(self.based.get, keys, repeat(ABSENT))), self.written_bytes
 
     def restore(self, before: Before) -> None:
         """Undo whatever has been done to some keys since `before`. May be repeated if it was interrupted.
 
         The caller holds the lock.
         """
-        keys, of_inserted, of_based, self.size_bytes = before
+        keys, of_inserted, of_based, self.written_bytes = before
         inserted, based = self.inserted, self.based
         if self._order is None:
             self.pending.clear()  # the first `order` sorts the dicts and does not look at it

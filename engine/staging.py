@@ -40,8 +40,8 @@ class Staged:
     def __init__(self, memtable: Memtable) -> None:
         self._memtable = memtable
         self._stages: list[_Stage] = []
-        self.size_before_bytes = memtable.size_bytes
-        """Size of the memtable without what is staged."""
+        self.written_before_bytes = memtable.written_bytes
+        """What had been written to the memtable without what is staged."""
 
     def __len__(self) -> int:
         return len(self._stages)

@@ -105,13 +105,14 @@ class Writable(Readable):
                         memtable.pending.append(key)
                     table[key] = value
                 self.counters.user_bytes += size_bytes
-                memtable.size_bytes += size_bytes + ENTRY_OVERHEAD_BYTES
+                memtable.written_bytes += size_bytes
             except _HARMLESS:
                 raise
             except BaseException:
                 self._refuse_after_interruption()
                 raise
-            is_full = memtable.size_bytes >= self._budget_bytes
+            table_size = len(inserted) + len(based)
+            is_full = memtable.written_bytes + ENTRY_OVERHEAD_BYTES * table_size >= self._budget_bytes
         if is_full:
             self._seal_full()
         if self._is_always:
@@ -262,9 +263,7 @@ class Writable(Readable):
             if keys or discards:
                 self.logs.append(payload)
             # What the frame holds counts, as it will when it is replayed, and not what the stages held.
-            self._memtable.size_bytes = (
-                staged.size_before_bytes + size_bytes + ENTRY_OVERHEAD_BYTES * len(keys)
-            )
+            self._memtable.written_bytes = staged.written_before_bytes + size_bytes
             self.counters.user_bytes += size_bytes
             self._note_discards(discards)
             self._staged = None

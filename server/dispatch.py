@@ -41,7 +41,7 @@ from lamina.server.errors import (
     wrong_arity,
 )
 from lamina.server.registry import COMMANDS, Command
-from lamina.server.replies import OK, QUEUED, SUSPENDED, encode
+from lamina.server.replies import OK, QUEUED, SUSPENDED, Simple, encode
 
 if TYPE_CHECKING:
     from lamina.server.server import Server
@@ -273,6 +273,8 @@ def _run_part(server: Server, client: Client, command: Command, commands: list[l
         client.out_bytes += sum(map(len, wires))
     elif kinds == {int}:
         client.out += [b":%d\r\n" % reply for reply in replies]
+    elif kinds == {Simple} and replies.count(replies[0]) == count:
+        client.out.append(encode(replies[0], 2) * count)
     else:
         resp = client.resp
         wires = [encode(reply, resp) for reply in replies]

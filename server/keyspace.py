@@ -244,8 +244,7 @@ class Keyspace:
         if engine_key not in entries:
             self.store.existed[engine_key] = old is not None
         if value.__class__ is bytes:
-            self.hot.pop(engine_key, None)
-            self.store.warm.pop(engine_key, None)
+            self.store.cool(engine_key)
             entries[engine_key] = PLAIN_STRING + value
         else:
             self._put_record(key, engine_key, value)  # type: ignore[arg-type]
@@ -255,8 +254,7 @@ class Keyspace:
             self.event(events.NEW, b"new", key)
 
     def _put_record(self, key: bytes, engine_key: bytes, record: Record) -> None:
-        self.hot.pop(engine_key, None)
-        self.store.warm.pop(engine_key, None)
+        self.store.cool(engine_key)
         self.entries[engine_key] = _PLACEHOLDER
         self.cache[key] = record
         self.dirty[key] = True
@@ -292,8 +290,7 @@ class Keyspace:
 
     def _delete_raw(self, key: bytes) -> None:
         engine_key = self.record_prefix + key
-        self.hot.pop(engine_key, None)
-        self.store.warm.pop(engine_key, None)
+        self.store.cool(engine_key)
         self.store.delete(engine_key, True)
 
     def _forget_record(self, key: bytes, record: Record) -> None:

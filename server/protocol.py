@@ -45,6 +45,8 @@ _JOIN_BYTES_MAX = 256 * 1024
 _COUNT_MAX = 0x7FFFFFFF
 _ARGUMENT_OVERHEAD_BYTES = 48
 """Memory of an argument beside its bytes: an object header, and a place in a list."""
+_TILDE = ord("~")
+_GREATER = ord(">")
 _DOLLAR_AND_STAR = ord("*")
 """Bytes up to this one include both that can begin a head."""
 _MORE_NEEDED = object()
@@ -215,8 +217,9 @@ class RequestReader:
         kept = self._kept
         around = b"".join(kept[-_HEAD_SIZE_MAX:])[-_HEAD_SIZE_MAX:] + data if kept else data
         # hiredis would reserve room for 2**31 arguments at once, or items of a set or push, which takes 10 s
-        # to be given back. Looking for that costs 0.1 µs per call, and 10 ns per command.
-        if _many_arguments(around) or ((b"~" in around or b">" in around) and _many_items(around)):
+        # to be given back. Looking for that costs 0.15 µs per call, and 10 ns per command. (A number is found
+        # in bytes ten times as fast as a byte string.)
+        if _many_arguments(around) or ((_TILDE in around or _GREATER in around) and _many_items(around)):
             return self._turn_strict(data)
         reader = self._reader
         try:
@@ -225,7 +228,7 @@ class RequestReader:
             first = reader.gets()
             if first is _MORE_NEEDED:
                 commands: Commands = []
-            elif (second := reader.gets()) is _MORE_NEEDED:
+            elif not reader.has_data() or (second := reader.gets()) is _MORE_NEEDED:
                 # Most chunks hold one command: this way is half a microsecond shorter than the general one.
                 if first.__class__ is not list:
                     raise TypeError("no array")

@@ -25,6 +25,18 @@ HOT_SIZE_MAX: Final = 256
 HOT_OVERHEAD_BYTES: Final = 140
 """Memory of an entry of `hot` beside its key and value: a dict slot and two object headers (measured)."""
 
+Table = dict[bytes, bytes] | dict[bytes, bytes | None]
+
+
+def _find_in(tables: list[Table], keys: list[bytes]) -> list[bytes | None]:
+    """Return what the first table that has a key says of it, None where none has."""
+    found = list(map(tables[0].get, keys))
+    for table in tables[1:]:
+        if None in found and table:
+            get = table.get
+            found = [get(key) if value is None else value for key, value in zip(keys, found)]
+    return found
+
 
 class Store:
     """Reads and writes of engine keys within one tick."""
@@ -40,8 +52,12 @@ class Store:
         self.is_staged = False
         """Whether something of this tick is in the memtable already."""
         self.hot: dict[bytes, bytes] = {}
-        """Raw records of small plain strings in use, as of now: pending writes included. A lookup here costs
-        0.2 µs where the engine's layers take 0.6, which is half of a pipelined GET."""
+        """Raw records of small plain strings that were found below the active memtable. A lookup here costs
+        0.2 µs where the engine's older layers take 0.6 to 6.
+
+        Invariant: what is hot, or warm, is neither pending nor in the active memtable; who writes a record
+        takes it out. So each key lies in one large dict only, as walking into one costs more than all of a
+        SET's other steps."""
         self.warm: dict[bytes, bytes] = {}
         """The generation of `hot` before: what is used again moves back."""
         self.weight = 0
@@ -75,6 +91,22 @@ class Store:
             self.existed[key] = existed
         entries[key] = None
 
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return the values of engine keys, pending writes included; None where there is nothing."""
+        entries = self.entries
+        if entries and not entries.keys().isdisjoint(keys):
+            return list(map(self.get, keys))
+        return self.db.view.get_many(keys)
+
+    def delete_known(self, keys: list[bytes]) -> None:
+        """Remove keys all of which are there. Cost: 0.2 µs for each."""
+        entries = self.entries
+        if entries.keys().isdisjoint(keys):
+            self.existed.update(dict.fromkeys(keys, True))
+        else:  # what is pending was noted when it was first written
+            self.existed.update((key, True) for key in keys if key not in entries)
+        entries.update(dict.fromkeys(keys))
+
     def discard(self, start: bytes, stop: bytes) -> None:
         """Give up a range that will never be read or written again. Cost: O(1).
 
@@ -100,18 +132,79 @@ class Store:
             existed.pop(key, None)
 
     def get_record(self, key: bytes) -> bytes | None:
-        """Return the raw record at a key that is not hot; a small plain string is hot from now on."""
+        """Return the raw record at a key that is not hot; a small plain string on disk is from now on."""
+        raw: bytes | None = self.entries.get(key, ABSENT)
+        if raw is not ABSENT:
+            return raw
+        active = self.db.view.active
+        raw = active.inserted.get(key)
+        if raw is not None:
+            return raw
+        raw = active.based.get(key, ABSENT)
+        if raw is not ABSENT:
+            return raw
         raw = self.warm.pop(key, None)
         if raw is None:
-            raw = self.entries.get(key, ABSENT)
-            if raw is ABSENT:
-                raw = self.db.view.get(key)
+            raw = self.db.view.get_below(key)
             if raw is None or raw[:1] != PLAIN_STRING:
                 return raw
         if len(raw) <= HOT_SIZE_MAX:
             self.hot[key] = raw
             self.weight += len(key) + len(raw) + HOT_OVERHEAD_BYTES
         return raw
+
+    def get_records(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return the raw records at keys, None where there is nothing; small plain strings on disk get hot.
+
+        Cost: 0.1 µs for each that the active memtable has inserted, half of it waiting for memory.
+        """
+        hot, entries = self.hot, self.entries
+        if entries and not entries.keys().isdisjoint(keys):
+            return [hot.get(key) or self.get_record(key) for key in keys]
+        active = self.db.view.active
+        # Each key is in one of them at most: the larger, the likelier.
+        raws = _find_in(sorted((hot, active.inserted, active.based), key=len, reverse=True), keys)
+        if None in raws:
+            get = self.get_record
+            # A key may be named twice, and be hot by then.
+            raws = [raw or hot.get(key) or get(key) for key, raw in zip(keys, raws)]
+        return raws
+
+    def take(self, key: bytes) -> bytes | None:
+        """Return the raw record at a key that is about to be written, and note whether it exists."""
+        raw: bytes | None = self.entries.get(key, ABSENT)
+        if raw is ABSENT:
+            raw = self.db.view.active.inserted.get(key)
+            if raw is None:
+                raw = self.take_below(key)
+        return raw
+
+    def take_below(self, key: bytes) -> bytes | None:
+        """Do as `take` for a key that is not pending and that the active memtable has not inserted."""
+        view = self.db.view
+        raw: bytes | None = view.active.based.get(key, ABSENT)
+        if raw is ABSENT:
+            raw = self.hot.pop(key, None) or self.warm.pop(key, None) or view.get_below(key)
+            self.existed[key] = raw is not None
+        return raw
+
+    def take_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """Do as `take` for several keys. Cost: as `get_records`."""
+        entries = self.entries
+        if entries and not entries.keys().isdisjoint(keys):
+            return list(map(self.take, keys))
+        active = self.db.view.active
+        inserted, based = active.inserted, active.based
+        raws = _find_in([inserted, based] if len(inserted) > len(based) else [based, inserted], keys)
+        if None in raws:
+            take = self.take_below
+            raws = [take(key) if raw is None else raw for key, raw in zip(keys, raws)]
+        return raws
+
+    def cool(self, key: bytes) -> None:
+        """Take a record out of what is hot or warm: it is about to be written."""
+        self.hot.pop(key, None)
+        self.warm.pop(key, None)
 
     def age(self) -> None:
         """Make what is hot the generation before."""
@@ -181,8 +274,6 @@ class Store:
     def rollback(self) -> None:
         """Forget everything since the last commit."""
         self.batch.clear()
-        self.hot.clear()
-        self.warm.clear()
         if self.is_staged:
             self.db.unstage()
             self.is_staged = False

@@ -19,7 +19,7 @@ from lamina.server.errors import (
 )
 from lamina.server.names import valid_client_name
 from lamina.server.numbers import parse_integer
-from lamina.server.registry import command
+from lamina.server.registry import command, many
 from lamina.server.replies import OK, PONG, Simple
 from lamina.server.version import REDIS_VERSION
 
@@ -141,6 +141,12 @@ def ping(client: Client, argv: list[bytes]) -> Any:
     if client.gate & SUBSCRIBED and client.resp == 2:
         return [b"pong", argv[1] if len(argv) > 1 else b""]
     return argv[1] if len(argv) > 1 else PONG
+
+
+@many("PING")
+def ping_many(client: Client, argvs: list[list[bytes]]) -> list[Simple]:
+    """Answer a pipeline of PINGs."""
+    return [PONG] * len(argvs)
 
 
 @command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lamina.server import events
 from lamina.server.args import expire_at_ms, integer
 from lamina.server.client import Client
+from lamina.server.encoding import STRING
 from lamina.server.errors import (
     OFFSET_OUT_OF_RANGE,
     SYNTAX,
@@ -41,13 +42,19 @@ def get(client: Client, argv: list[bytes]) -> bytes | None:
     GET key
     """
     keyspace = client.keyspace
-    # The short way for a hot string: half of a GET.
+    # Store.get_record and strings.read without their calls, for what memory holds: half of a GET.
+    store = keyspace.store
     engine_key = keyspace.record_prefix + argv[1]
-    raw = keyspace.hot.get(engine_key)
-    if raw is not None:
+    raw = None if store.entries else store.db.view.active.inserted.get(engine_key)
+    if raw is None:
+        raw = keyspace.hot.get(engine_key) or store.get_record(engine_key)
+    if raw is None:
+        keyspace.note_miss(argv[1])
+        return None
+    if raw[0] == STRING:
         keyspace.hits += 1
         return raw[1:]
-    return strings.read_cold(keyspace, argv[1], engine_key)
+    return strings.read(keyspace, argv[1])
 
 
 @many("GET")

@@ -47,6 +47,9 @@ _ACCESS_WORTH = 32
 
 _SLACK_MIN = 16
 
+_LOOKED_UP_MAX = 128
+"""Elements at an end of a list on disk that are looked up one by one. For more, a range is read."""
+
 _pack = U64.pack
 
 
@@ -284,26 +287,25 @@ class ListElements:
 
     def _pop_from_engine(self, count: int, *, reverse: bool) -> list[bytes]:
         store = self.store
-        if count == 1 and self.is_dense:
-            keys = [self._high_key() if reverse else self._low()]
-            value = store.get(keys[0])
-            if value is None:
-                raise self._corruption("the element at the end of a list is missing")
-            values = [value]
+        if count <= _LOOKED_UP_MAX and self.is_dense:
+            # Where they are is known: no range has to be put in order for it.
+            first = self.tail - 1 if reverse else self.head
+            places = range(first, first - count, -1) if reverse else range(first, first + count)
+            keys = [self.prefix + _pack(place) for place in places]
+            found_values = store.get_many(keys)
+            if None in found_values:
+                raise self._corruption("an element at the end of a list is missing")
+            values: list[bytes] = found_values  # type: ignore[assignment]
         else:
             found = list(islice(store.scan(self._low(), self._high(), reverse=reverse), count))
             if len(found) < count:
                 raise self._corruption(f"a list of {self.size} elements has {len(found)}")
             keys = [key for key, _ in found]
             values = [value for _, value in found]
-        for key in keys:
-            store.delete(key, True)
+        store.delete_known(keys)
         self.size -= count
         self.narrow(keys[-1][len(self.prefix) :], reverse=reverse)
         return values
-
-    def _high_key(self) -> bytes:
-        return self.prefix + _pack(self.tail - 1)
 
     def narrow(self, element: bytes, *, reverse: bool) -> None:
         """Let the positions begin after `element`, which has been removed with all before it; if `reverse`,

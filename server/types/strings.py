@@ -6,9 +6,6 @@ part of it costs a chunk and not the whole.
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import repeat
-
 from lamina.server import events
 from lamina.server.encoding import PLAIN_STRING, STRING
 from lamina.server.errors import (
@@ -23,7 +20,7 @@ from lamina.server.keyspace import Keyspace, Value
 from lamina.server.longdouble import LongDouble, add_long_doubles, format_long_double, parse_long_double
 from lamina.server.numbers import INTEGER_MAX, INTEGER_MIN, parse_integer
 from lamina.server.records import BigString, Record, String
-from lamina.server.store import ABSENT, HOT_OVERHEAD_BYTES, HOT_SIZE_MAX, Store
+from lamina.server.store import ABSENT
 from lamina.server.types import bigstrings
 
 BIG_SIZE_MIN = bigstrings.SIZE_MIN
@@ -69,68 +66,22 @@ def put(keyspace: Keyspace, key: bytes, text: bytes, *, expires_ms: int = 0) -> 
         else:
             keyspace.put(key, String(text, expires_ms) if expires_ms else text)
         return
-    # Keyspace.put without a call where plain strings follow one another: half of a SET.
+    # Store.take and Keyspace.put without a call where plain strings follow one another: half of a SET.
     engine_key = keyspace.record_prefix + key
-    raw = PLAIN_STRING + text
     store = keyspace.store
-    if engine_key in keyspace.hot:
-        if engine_key not in store.entries:
-            store.existed[engine_key] = True
-    else:
-        old = store.entries.get(engine_key, ABSENT)
-        if old is ABSENT:
-            old = store.db.view.get(engine_key)
-            store.existed[engine_key] = old is not None
-        if old is not None and old[0] != STRING:
-            keyspace.put(key, text)
-            return
-        if store.warm:
-            store.warm.pop(engine_key, None)
-        if len(raw) <= HOT_SIZE_MAX:
-            store.weight += len(engine_key) + len(raw) + HOT_OVERHEAD_BYTES
-    store.entries[engine_key] = raw
-    if len(raw) <= HOT_SIZE_MAX:
-        keyspace.hot[engine_key] = raw
-    else:
-        keyspace.hot.pop(engine_key, None)
-
-
-def _look_up(keyspace: Keyspace, engine_keys: list[bytes]) -> list[bytes | None]:
-    """Return the raw records at keys that are not hot, and take them out of the older generation."""
-    store = keyspace.store
-    if store.warm:
-        deque(map(store.warm.pop, engine_keys, repeat(None)), maxlen=0)
-    if store.entries and not store.entries.keys().isdisjoint(engine_keys):
-        return list(map(store.get, engine_keys))
-    return store.db.view.get_many(engine_keys)
-
-
-def _raws_of(keyspace: Keyspace, engine_keys: list[bytes]) -> tuple[list[bytes | None], int]:
-    """Return the raw records at keys, None where there is nothing, and how many of them are hot."""
-    raws: list[bytes | None] = list(map(keyspace.hot.get, engine_keys))
-    cold_count = raws.count(None)
-    if cold_count == len(raws):
-        raws = _look_up(keyspace, engine_keys)
-    elif cold_count:
-        cold_keys = [key for key, raw in zip(engine_keys, raws) if raw is None]
-        found = dict(zip(cold_keys, _look_up(keyspace, cold_keys)))
-        raws = [found[key] if raw is None else raw for key, raw in zip(engine_keys, raws)]
-    return raws, len(raws) - cold_count
+    old = store.entries.get(engine_key, ABSENT)
+    if old is ABSENT:
+        old = store.db.view.active.inserted.get(engine_key)
+        if old is None:
+            old = store.take_below(engine_key)
+    if old is not None and old[0] != STRING:
+        keyspace.put(key, text)
+        return
+    store.entries[engine_key] = PLAIN_STRING + text
 
 
 def _are_plain(raws: list[bytes | None]) -> bool:
     return {raw[0] for raw in raws if raw is not None} <= _STRINGS
-
-
-def _note_existing(keyspace: Keyspace, engine_keys: list[bytes], raws: list[bytes | None]) -> None:
-    """Tell the engine which of the keys about to be written exist: of those that are not pending already."""
-    entries, existed = keyspace.entries, keyspace.store.existed
-    if entries:
-        for key, raw in zip(engine_keys, raws):
-            if key not in entries:
-                existed[key] = raw is not None
-    else:
-        existed.update(zip(engine_keys, [raw is not None for raw in raws]))
 
 
 def replace(keyspace: Keyspace, key: bytes, old: Value | None, text: bytes) -> None:
@@ -156,32 +107,14 @@ def put_plain(keyspace: Keyspace, keys: list[bytes], texts: list[bytes]) -> bool
     False, and nothing has happened, unless all strings are small, the keys hold plain strings or nothing, and
     nobody has to be told. Cost: 0.4 µs for each that is hot, half of it waiting for memory.
     """
-    if keyspace.is_observed or keyspace.listens or max(map(len, texts)) >= HOT_SIZE_MAX:
+    if keyspace.is_observed or keyspace.listens or max(map(len, texts)) >= BIG_SIZE_MIN:
         return False
     prefix = keyspace.record_prefix
     engine_keys = [prefix + key for key in keys]
-    olds, _ = _raws_of(keyspace, engine_keys)
-    if not _are_plain(olds):
+    if not _are_plain(keyspace.store.take_many(engine_keys)):
         return False
-    _note_existing(keyspace, engine_keys, olds)
-    _store_plain(keyspace, dict(zip(engine_keys, [PLAIN_STRING + text for text in texts])))
+    keyspace.entries.update(zip(engine_keys, [PLAIN_STRING + text for text in texts]))
     return True
-
-
-def _store_plain(keyspace: Keyspace, raws: dict[bytes, bytes]) -> None:
-    """Put small plain strings among the pending writes and make them hot."""
-    keyspace.entries.update(raws)
-    _make_hot(keyspace.store, raws)
-
-
-def _make_hot(store: Store, raws: dict[bytes, bytes]) -> None:
-    """Keep raw records of small plain strings at hand. Their weight is taken to be that of the first."""
-    hot = store.hot
-    before = len(hot)
-    hot.update(raws)
-    if len(hot) > before:
-        key, raw = next(iter(raws.items()))
-        store.weight += (len(hot) - before) * (len(key) + len(raw) + HOT_OVERHEAD_BYTES)
 
 
 def read_plain(keyspace: Keyspace, keys: list[bytes]) -> list[bytes | None] | None:
@@ -190,17 +123,10 @@ def read_plain(keyspace: Keyspace, keys: list[bytes]) -> list[bytes | None] | No
     None if some key holds anything but a plain string. Cost: 0.3 µs for each that is hot.
     """
     prefix = keyspace.record_prefix
-    engine_keys = [prefix + key for key in keys]
-    raws, hot_count = _raws_of(keyspace, engine_keys)
-    missing = 0
-    if hot_count < len(raws):
-        if not _are_plain(raws):
-            return None
-        missing = raws.count(None)
-        small = {
-            key: raw for key, raw in zip(engine_keys, raws) if raw is not None and len(raw) <= HOT_SIZE_MAX
-        }
-        _make_hot(keyspace.store, small)
+    raws = keyspace.store.get_records([prefix + key for key in keys])
+    if not _are_plain(raws):
+        return None
+    missing = raws.count(None)
     keyspace.hits += len(raws) - missing
     if not missing:
         return [raw[1:] for raw in raws]  # type: ignore[index]
@@ -222,7 +148,7 @@ def increment_plain(keyspace: Keyspace, keys: list[bytes], by: int) -> list[int]
     engine_keys = [prefix + key for key in keys]
     if len(set(engine_keys)) != len(engine_keys):
         return None
-    raws, _ = _raws_of(keyspace, engine_keys)
+    raws = keyspace.store.take_many(engine_keys)
     if not _are_plain(raws):
         return None
     numbers = [0 if raw is None else parse_integer(raw[1:]) for raw in raws]
@@ -231,21 +157,8 @@ def increment_plain(keyspace: Keyspace, keys: list[bytes], by: int) -> list[int]
     totals = [number + by for number in numbers]  # type: ignore[operator]
     if min(totals) < INTEGER_MIN or max(totals) > INTEGER_MAX:
         return None
-    _note_existing(keyspace, engine_keys, raws)
-    _store_plain(keyspace, dict(zip(engine_keys, [PLAIN_STRING + b"%d" % total for total in totals])))
+    keyspace.entries.update(zip(engine_keys, [PLAIN_STRING + b"%d" % total for total in totals]))
     return totals
-
-
-def read_cold(keyspace: Keyspace, key: bytes, engine_key: bytes) -> bytes | None:
-    """Return what `read` does, at a key that is not hot. Cost: one lookup, whatever it finds."""
-    raw = keyspace.store.get_record(engine_key)
-    if raw is None:
-        keyspace.note_miss(key)
-        return None
-    if raw[:1] == PLAIN_STRING:
-        keyspace.hits += 1
-        return raw[1:]
-    return read(keyspace, key)
 
 
 def read_many(keyspace: Keyspace, keys: list[bytes]) -> list[bytes | None]:
@@ -270,7 +183,7 @@ def increment(keyspace: Keyspace, key: bytes, by: int) -> int:
     Errors: WRONGTYPE, not an integer, overflow.
     """
     engine_key = keyspace.record_prefix + key
-    raw = keyspace.hot.get(engine_key) or keyspace.store.get(engine_key)
+    raw = keyspace.store.take(engine_key)
     if raw is None:
         value: Value | None = None
         number: int | None = 0
@@ -286,13 +199,7 @@ def increment(keyspace: Keyspace, key: bytes, by: int) -> int:
         replace(keyspace, key, value, b"%d" % total)
     else:
         # `replace` without two calls: a third of an INCR.
-        store = keyspace.store
-        if engine_key not in store.entries:
-            store.existed[engine_key] = raw is not None
-        if engine_key not in keyspace.hot:
-            store.warm.pop(engine_key, None)
-            store.weight += len(engine_key) + HOT_OVERHEAD_BYTES
-        store.entries[engine_key] = keyspace.hot[engine_key] = PLAIN_STRING + b"%d" % total
+        keyspace.entries[engine_key] = PLAIN_STRING + b"%d" % total
     if keyspace.listens:
         keyspace.event(events.STRING, b"incrby", key)
     return total

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+from lamina.engine.memtable import ABSENT
 from lamina.server.databases import Databases
 from lamina.server.encoding import (
     ELEMENT,
@@ -143,6 +144,9 @@ def _check_caches(keyspace: Keyspace, key: bytes, raw: bytes) -> None:
     assert store.hot.get(engine_key, raw) == raw
     assert store.warm.get(engine_key, raw) == raw
     assert not (engine_key in store.hot and engine_key in store.warm)
+    if engine_key in store.hot or engine_key in store.warm:
+        assert engine_key not in store.entries
+        assert store.db.view.active.find(engine_key) is ABSENT, f"{key!r} is hot, and in the memtable"
     cached = keyspace.cache.get(key) or keyspace.cold.get(key)
     if cached is None:
         return

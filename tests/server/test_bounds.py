@@ -76,17 +76,39 @@ def test_caches_are_bounded_while_nobody_writes(make_local: Servers) -> None:
 def test_strings_are_weighed_once_however_they_come(make_local: Servers) -> None:
     """Also those that are named several times in one command, and not those that are too large to be hot."""
     local = make_local.make()
+    local("MSET", *[word for n in range(50) for word in (f"n{n}", n)], "large", "x" * 5000)
     store = local.server.databases.store
-    for _ in range(5):
-        local("MSET", *["same", "value"] * 50)
-        local("MGET", *["same"] * 50)
-        local.pipeline(*[("GET", "same")] * 50)
-        local.pipeline(*[("SET", "same", "value")] * 50)
-        local.pipeline(*[("INCR", f"n{n}") for n in range(50)])
-        local("SET", "large", "x" * 5000)
+    store.db.flush()
+    for turn in range(5):
+        local("MGET", *["n1"] * 50)
+        local.pipeline(*[("GET", "n2")] * 50)
+        local("MGET", *[f"n{n}" for n in range(turn * 10, 50)], "large")
         hot_bytes = sum(map(len, store.hot)) + sum(map(len, store.hot.values()))
         per_entry = (store.weight - hot_bytes) / len(store.hot)
         assert 100 < per_entry < 200
+    assert len(store.hot) == 50
+
+
+def test_what_is_written_is_not_hot(make_local: Servers) -> None:
+    """It lies in the memtable, and in one large dict only."""
+    local = make_local.make()
+    local("MSET", *[word for n in range(8) for word in (f"n{n}", n)])
+    local.reload()
+    store = local.server.databases.store
+    store.db.flush()
+    local("MGET", *[f"n{n}" for n in range(8)])
+    assert len(store.hot) == 8
+    local.server.databases.age_caches()
+    local("GET", "n0")
+    local("SET", "n0", "x")
+    local("SET", "n1", "x")
+    local("INCR", "n2")
+    local("APPEND", "n3", "x")
+    local("DEL", "n4")
+    local("EXPIRE", "n5", 100)
+    local.pipeline(*[("SET", f"n{n}", "y") for n in (6, 7, 8, 9)])
+    assert not store.hot
+    assert not store.warm
 
 
 @pytest.mark.parametrize("kind", ["set", "zset", "list", "hash"])

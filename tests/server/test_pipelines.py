@@ -93,7 +93,14 @@ def contents(local: LocalClient) -> dict[bytes, Any]:
 
 def test_everything_that_runs_at_once_is_tested_here() -> None:
     able = {name.decode() for name, command in COMMANDS.items() if command.many is not None}
-    assert able == {*SHAPES, "SPOP"}
+    assert able == {*SHAPES, "SPOP", "PING"}
+
+
+def test_pings_are_answered_at_once(local: LocalClient) -> None:
+    assert local.pipeline(*[("PING",)] * 20) == [b"PONG"] * 20
+    assert local.pipeline(*[("PING",)] * 5, ("PING", "hello"), ("PING", "a", "b"))[5] == b"hello"
+    local("SUBSCRIBE", "channel")
+    assert local.pipeline(*[("PING",)] * 5) == [[b"pong", b""]] * 5
 
 
 @settings(max_examples=120)
