@@ -87,22 +87,24 @@ class Writable(Readable):
                 if not self.counted:
                     self.logs.append(_pack_entry(REPLACE, key_size) + key + value)
                     if key not in based:
-                        memtable.pending.append(key)
+                        memtable.touched.append(key)
                     based[key] = value
                 else:
-                    is_change = True
+                    notes: list[bytes] | None = None
                     if key in inserted:
-                        table, kind, is_change = inserted, REPLACE, False
+                        table, kind = inserted, REPLACE
                     elif (found := based.get(key, ABSENT)) is not ABSENT:
                         table = based
-                        kind, is_change = (INSERT, True) if found is None else (REPLACE, False)
+                        kind, notes = (INSERT, memtable.came) if found is None else (REPLACE, None)
                     elif self.view.exists_below(key) if existed is None else existed:
-                        table, kind = based, REPLACE
+                        table, kind, notes = based, REPLACE, memtable.touched
                     else:
-                        table, kind = inserted, INSERT
+                        table, kind, notes = inserted, INSERT, memtable.came
                     self.logs.append(_pack_entry(kind, key_size) + key + value)
-                    if is_change:
-                        memtable.pending.append(key)
+                    if notes is not None:
+                        notes.append(key)
+                        if len(notes) > memtable.notes_max:
+                            memtable.tidy()
                     table[key] = value
                 self.counters.user_bytes += size_bytes
                 memtable.written_bytes += size_bytes
@@ -297,3 +299,4 @@ class Writable(Readable):
         What the log says of later writes would build on a memtable that lacks this one.
         """
         self._refusal = PoisonedError(f"{self.path}: a write was interrupted half-way; reopen the database")
+        self._memtable.forget_order()  # it may have been noted and not have happened

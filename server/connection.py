@@ -9,6 +9,7 @@ it; for that there are the limits of client-output-buffer-limit.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from typing import TYPE_CHECKING, Any, cast
 
@@ -34,11 +35,14 @@ _READ_AT_ONCE_BYTES = 128 * 1024
 """From a client of whom so much arrives at once more will have come already. The loop would read on, up to 32
 times, while all others wait."""
 
+_find_password = re.compile(rb"AUTH", re.IGNORECASE).search
+
 
 class Connection(asyncio.Protocol):
     """Feeds one client."""
 
     __slots__ = (
+        "_is_divided",
         "_is_paused",
         "_pending_bytes",
         "client",
@@ -60,6 +64,8 @@ class Connection(asyncio.Protocol):
         )
         self.soft_limit_ms = 0
         """Since when the output buffer is above its soft limit; 0: it is not."""
+        self._is_divided = False
+        """Whether what is received is a part of what has come."""
         self._is_paused = False
         self._pending_bytes = 0
         """What has been read since commands began to be left in `Client.pending`."""
@@ -101,6 +107,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Run what has arrived."""
+        if not self.reader.is_authenticated and not self._is_divided:
+            data = self._receive_password(data)
         client = self.client
         if client is None or client.closing:
             return
@@ -128,6 +136,25 @@ class Connection(asyncio.Protocol):
             server.end_greedy(client)
         if reader.error is not None:
             self._break_off(client)
+
+    def _receive_password(self, data: bytes) -> bytes:
+        """Receive what may be a password, and return the rest: limits for those who have not authenticated
+        are not for that if the password is right.
+
+        One may be seen where there is none, which does no harm: requests may be parsed in any pieces.
+        """
+        self._is_divided = True
+        if self.reader.buffered_bytes:  # of a request that began before
+            end = data.find(b"\n*") + 1
+            if end:
+                self.data_received(data[:end])
+                data = data[end:]
+        found = _find_password(data)
+        end = 0 if found is None else data.find(b"\n*", found.end()) + 1
+        if end:
+            self.data_received(data[:end])
+        self._is_divided = False
+        return data[end:]
 
     def _break_off(self, client: Client) -> None:
         """Answer a breach of the protocol, after all that came before it, and end the connection."""

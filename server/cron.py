@@ -8,7 +8,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from lamina.engine import EngineError
-from lamina.server.client import CAREFUL
+from lamina.server.client import CAREFUL, PAUSED
 from lamina.server.expiry import Damaged, expire_due
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class Cron:
         server.clock.tick()
         is_done = True
         now_ms = server.clock.now_ms
-        if self.is_expiring and server.write_error is None and now_ms >= self._expiring_again_ms:
+        is_held = server.write_error is not None or server.gate & PAUSED
+        if self.is_expiring and not is_held and now_ms >= self._expiring_again_ms:
             server.end_tick()  # should this fail, it is not clients' commands that are undone
             then = perf_counter_ns()
             try:

@@ -42,8 +42,10 @@ _LARGE_RECORD_BYTES = 1024
 _SWAPPED = (
     "cache",
     "cold",
+    "due_floor_ms",
     "element_prefix",
     "expiry_prefix",
+    "field_due_floor_ms",
     "field_expiry_prefix",
     "next_due_ms",
     "next_field_due_ms",
@@ -238,6 +240,7 @@ class Databases:
             keyspace.cold = {}
             keyspace.dirty.clear()
             keyspace.next_due_ms = keyspace.next_field_due_ms = 0
+            keyspace.due_floor_ms = keyspace.field_due_floor_ms = 0
 
     def probe(self) -> None:
         """Write something, to see whether that can be done. Errors: OSError, EngineError."""

@@ -122,7 +122,8 @@ class Elements:
         """Stop holding: from now on elements are read from the engine."""
         self.held = None
         self._forget_order()
-        self._accesses = -(self.size // _ACCESS_WORTH)  # it was too much once: wait twice as long
+        # It was too much once: wait long, also if the elements are few, for then they are large.
+        self._accesses = -(max(self.size, LOADED_EVER) // _ACCESS_WORTH)
 
     def held_bytes(self) -> int:
         """Return about how much memory the held elements take. Cost: O(1) but when the size has changed

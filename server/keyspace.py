@@ -75,6 +75,8 @@ class Keyspace:
         "is_observed",
         "listens",
         "misses",
+        "due_floor_ms",
+        "field_due_floor_ms",
         "next_due_ms",
         "next_field_due_ms",
         "pdb",
@@ -107,6 +109,9 @@ class Keyspace:
         """No key expires before this: the active cycle need not look."""
         self.next_field_due_ms = 0
         """No field of a hash expires before this."""
+        self.due_floor_ms = 0
+        """The index holds no time before this; not after `next_due_ms`."""
+        self.field_due_floor_ms = 0
         self.bind(pdb)
 
     def attach(self, store: Store) -> None:
@@ -306,6 +311,7 @@ class Keyspace:
         self.store.put(self.expiry_prefix + U64.pack(expires_ms) + key, b"", False)
         if expires_ms < self.next_due_ms:
             self.next_due_ms = expires_ms
+            self.due_floor_ms = min(self.due_floor_ms, expires_ms)
 
     def note_fields_due(self, key: bytes, old_ms: int, due_ms: int) -> None:
         """Let the index say when fields of the hash at `key` are due; it has said `old_ms`. 0: never."""
@@ -315,6 +321,7 @@ class Keyspace:
             self.store.put(self.field_expiry_prefix + U64.pack(due_ms) + key, b"", False)
             if due_ms < self.next_field_due_ms:
                 self.next_field_due_ms = due_ms
+                self.field_due_floor_ms = min(self.field_due_floor_ms, due_ms)
 
     def set_expiry(self, key: bytes, value: Value, expires_ms: int) -> None:
         """Let a key, which holds `value`, expire at a time; 0: never. Cost: O(1)."""
@@ -391,30 +398,37 @@ class Keyspace:
         """Return up to `limit` keys whose time has come, the earliest first. Cost: none if none is due."""
         if self.clock.now_ms < self.next_due_ms:
             return []
-        found, self.next_due_ms = self._due(self.expiry_prefix, limit)
+        found, self.due_floor_ms, self.next_due_ms = self._due(self.expiry_prefix, self.due_floor_ms, limit)
         return found
 
     def due_hashes(self, limit: int) -> list[bytes]:
         """Return up to `limit` keys of hashes some of whose fields may have expired, as `due_keys`."""
         if self.clock.now_ms < self.next_field_due_ms:
             return []
-        found, self.next_field_due_ms = self._due(self.field_expiry_prefix, limit)
+        found, self.field_due_floor_ms, self.next_field_due_ms = self._due(
+            self.field_expiry_prefix, self.field_due_floor_ms, limit
+        )
         return found
 
-    def _due(self, prefix: bytes, limit: int) -> tuple[list[bytes], int]:
-        """Return up to `limit` keys that are due by an index, and a time before which no other is.
+    def _due(self, prefix: bytes, floor_ms: int, limit: int) -> tuple[list[bytes], int, int]:
+        """Return up to `limit` keys that are due by an index, a time before which it holds none, and one
+        before which no other is due.
 
-        As long as some are due that time is now: who asks may fail to remove them.
+        As long as some are due the latter is now: who asks may fail to remove them. The index holds nothing
+        before `floor_ms`: what has been removed there is not passed over again each time, which would take
+        milliseconds until compactions have taken it away.
         """
         now_ms = self.clock.now_ms
         skip = len(prefix)
         found: list[bytes] = []
-        for key, _ in self.store.scan(prefix, end_of(prefix)):
+        for key, _ in self.store.scan(prefix + U64.pack(floor_ms), end_of(prefix)):
             (due_ms,) = U64.unpack_from(key, skip)
+            if not found:
+                floor_ms = due_ms
             if due_ms > now_ms or len(found) == limit:
-                return found, now_ms if found else due_ms
+                return found, floor_ms, now_ms if found else due_ms
             found.append(key[skip + U64.size :])
-        return found, now_ms if found else NEVER_MS
+        return found, floor_ms, now_ms if found else NEVER_MS
 
     # -- telling others ----------------------------------------------------------------------------
 

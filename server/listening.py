@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NEVER = 1 << 30
+
 _GROUPS = commands.GROUPS
 """Importing the commands is what fills the registry."""
 
@@ -36,8 +39,22 @@ def run(config: Config) -> int:
     """
     for old, new in config.renamed_commands:
         rename(old, new)
+    _spare_the_old()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(config))
+
+
+def _spare_the_old() -> None:
+    """Let the garbage collector look at young objects only.
+
+    A look at all of them takes 0.1 µs for each, and a cache of small collections consists of millions: all
+    clients would wait for 0.2 s. There is nothing to find: what a server lets go of has no cycles, and MEMORY
+    PURGE looks everywhere.
+    """
+    gc.collect()
+    gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, _NEVER)
 
 
 async def _serve(config: Config) -> int:

@@ -199,6 +199,14 @@ class RequestReader:
         if self._strict is not None:
             self._strict.is_authenticated = True
 
+    def unauthenticate(self) -> None:
+        """Apply the limits for clients that have not authenticated, from the next request on."""
+        self.is_authenticated = False
+        if self._strict is None:
+            self._turn_strict(b"")  # what is under way is parsed from its beginning, and delivers nothing new
+        else:
+            self._strict.is_authenticated = False
+
     @property
     def buffered_bytes(self) -> int:
         """Bytes of a request that is not complete."""

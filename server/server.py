@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import lamina.engine as engine
+from lamina.engine import EngineError
 from lamina.server import applying, failures
 from lamina.server.blocking import Waits, serve_ready, stop_waiting, time_out
 from lamina.server.client import PAUSED, SERVER_WIDE, SILENT, WRITES_REFUSED, Client
@@ -102,7 +103,12 @@ class Server:
         self.denies_blocking = False
         """Whether a transaction or script runs, in which nothing waits."""
         self.paused_until_ms = 0
+        """Until when CLIENT PAUSE is in force; 0: it is not."""
         self.is_pause_for_writes = False
+        self.is_stalled = False
+        """Whether commands that write wait because the engine's flushes and merges have fallen behind."""
+        self.is_migrating = False
+        """Whether those who write are held back until keys have been handed over to another server."""
         self.write_error: str | None = None
         """Why the disk takes no writes; None when it does."""
         self.is_reopening = False
@@ -152,7 +158,9 @@ class Server:
             "rate_limit_bytes_per_s": config.rate_limit,
             "open_files_max": config.open_files,
         }
-        return engine.open(self.path, **options | self._engine_options | changes)
+        db = engine.open(self.path, **options | self._engine_options | changes)
+        db.waits_for_room = False  # it is not the loop that waits, but those who write: see `_hold_writers`
+        return db
 
     def reopen(self) -> None:
         """Close the database and open it again: DEBUG RELOAD.
@@ -200,6 +208,8 @@ class Server:
             self.tracking.broadcast()
         flushing = self.flushing
         self.flushing = []
+        if has_written and not self.is_stalled:
+            self._hold_writers()
         if has_written and self.config.appendfsync == "always":
             self.syncer.hold(flushing)
         output_bytes = 0
@@ -366,11 +376,11 @@ class Server:
         for client in self.clients.values():
             client.gate &= ~gate
 
-    # -- pauses and timeouts -----------------------------------------------------------------------
+    # -- pauses, stalls and timeouts ---------------------------------------------------------------
 
     def pause(self, until_ms: int, *, writes_only: bool) -> None:
         """Let commands wait, all or those that may write. A longer or stricter pause is not weakened."""
-        if self.gate & PAUSED:
+        if self.paused_until_ms:
             until_ms = max(until_ms, self.paused_until_ms)
             writes_only = writes_only and self.is_pause_for_writes
         self.paused_until_ms = until_ms
@@ -380,16 +390,50 @@ class Server:
 
     def unpause(self) -> None:
         """End the pause."""
+        self.paused_until_ms = 0
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let commands run that have waited, unless there is another reason for it."""
+        if self.paused_until_ms or self.is_stalled or self.is_migrating:
+            return
         self.open_gate(PAUSED)
         for client in list(self.clients.values()):
             if client.pending and client.wait is None:
                 self.resume(client)
 
     def is_paused_for(self, client: Client, command: Command) -> bool:
-        """Tell whether a command has to wait for the end of the pause."""
-        if not self.is_pause_for_writes or "may_replicate" in command.flags:
+        """Tell whether a command has to wait for the end of the pause or stall."""
+        if self.paused_until_ms and (not self.is_pause_for_writes or "may_replicate" in command.flags):
             return True
         return self.may_write(client, command)
+
+    def _hold_writers(self) -> None:
+        """Let commands that write wait if the engine has fallen behind, for as long as it asks: it would
+        block everybody. If it will not catch up, as on a full disk, they are refused."""
+        try:
+            delay_s = self.databases.store.db.room_delay_s()
+        except (OSError, EngineError) as error:
+            self.refuse_writes(error)
+            delay_s = 0.0
+        if delay_s and self.loop is not None:
+            if not self.is_stalled:
+                self.is_stalled = True
+                self.close_gate(PAUSED)
+            self.loop.call_later(delay_s, self._hold_writers)
+        elif self.is_stalled:
+            self.is_stalled = False
+            self._let_go()
+
+    def hold_writers(self) -> None:
+        """Let commands that write wait until `release_writers`: MIGRATE hands over what must not change."""
+        self.is_migrating = True
+        self.close_gate(PAUSED)
+
+    def release_writers(self) -> None:
+        """The keys have been handed over."""
+        self.is_migrating = False
+        self._let_go()
 
     def may_write(self, client: Client, command: Command) -> bool:
         """Tell whether a command writes, by itself or as EXEC."""
@@ -414,7 +458,7 @@ class Server:
         self.clock.tick()
         now_ms = self.clock.now_ms
         time_out(self, now_ms)
-        if self.gate & PAUSED:
+        if self.paused_until_ms:
             if self.paused_until_ms <= now_ms:
                 self.unpause()
             else:

@@ -192,6 +192,8 @@ def reset(client: Client, argv: list[bytes]) -> Simple:
     client.is_authenticated = not server.needs_password
     if not client.is_authenticated:
         client.gate |= UNAUTHENTICATED
+        if client.connection is not None:
+            client.connection.reader.unauthenticate()
     return _RESET
 
 

@@ -160,6 +160,7 @@ def _rewrite(
 def _insert_in_engine(elements: ListElements, pivot: bytes, value: bytes, *, after: bool) -> bool:
     low = high = b""
     is_found = False
+    skip = len(elements.prefix)
     for keys, values in elements.rows():
         if is_found and keys:  # the pivot was the last of the rows before
             high = keys[0]
@@ -182,6 +183,7 @@ def _insert_in_engine(elements: ListElements, pivot: bytes, value: bytes, *, aft
     if not high:
         elements.push_right(value)
         return True
+    low, high = low[skip:], high[skip:]
     if elements.is_dense:
         _make_sparse(elements)
     key = between(low, high, elements.last_squeezed)
@@ -284,9 +286,10 @@ def _remove_ranks(elements: ListElements, ranks: list[int]) -> None:
 
 def _keys_equal(elements: ListElements, value: bytes, limit: int, *, reverse: bool) -> list[bytes]:
     found: list[bytes] = []
+    skip = len(elements.prefix)
     for keys, values in elements.rows(reverse=reverse):
         if value in values:
-            found += [key for key, other in zip(keys, values) if other == value]
+            found += [key[skip:] for key, other in zip(keys, values) if other == value]
             if len(found) >= limit:
                 break
     return found[:limit]

@@ -100,7 +100,7 @@ class ListElements:
         if self.values is None:
             size = self.size
             if count is None:
-                is_worth_it = size <= rules.LOADED_AT_ONCE
+                is_worth_it = size <= rules.LOADED_AT_ONCE and self._accesses >= 0
                 count = size >> 2
             else:
                 is_worth_it = False
@@ -136,7 +136,8 @@ class ListElements:
         """Stop holding: from now on elements are read from the engine."""
         self.values = self.keys = None
         self.start = 0
-        self._accesses = -2 * self.size  # it was too much once: wait longer
+        # It was too much once: wait longer, also if the elements are few, for then they are large.
+        self._accesses = -max(2 * self.size, rules.LOADED_EVER)
 
     def held_bytes(self) -> int:
         """Return about how much memory the held elements take. Cost: O(1) but when the size has changed
@@ -388,10 +389,11 @@ class ListElements:
             yield values
 
     def rows(self, *, reverse: bool = False) -> Iterator[tuple[list[bytes], list[bytes]]]:
-        """Yield element keys and values from the engine, some at a time."""
-        skip = len(self.prefix)
-        for keys, values in self.store.chunks(self._low(), self._high(), reverse=reverse):
-            yield [key[skip:] for key in keys], values
+        """Return an iterator over whole engine keys and values, some at a time.
+
+        Who searches needs few of the keys: to cut the prefix off all of them takes as long as the rest.
+        """
+        return self.store.chunks(self._low(), self._high(), reverse=reverse)
 
     # -- all ---------------------------------------------------------------------------------------
 
@@ -402,13 +404,13 @@ class ListElements:
         if self.size > rules.DELETED_SINGLY:
             self.store.discard(self.prefix, end_of(self.prefix))
         else:
-            delete, prefix = self.store.delete, self.prefix
+            delete, prefix, skip = self.store.delete, self.prefix, len(self.prefix)
             if self.is_dense:
                 elements = list(map(_pack, range(self.head, self.tail)))
             elif self.keys is not None:
                 elements = self.keys[self.start :]
             else:
-                elements = [element for some, _ in self.rows() for element in some]
+                elements = [key[skip:] for some, _ in self.rows() for key in some]
             for element in elements:
                 delete(prefix + element, True)
         self.size = 0

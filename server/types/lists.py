@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from lamina.server import events
 from lamina.server.encoding import LIST, U64
@@ -21,6 +21,7 @@ from lamina.server.keyspace import Keyspace
 from lamina.server.records import Collection
 from lamina.server.types import listediting
 from lamina.server.types.listelements import ListElements
+from lamina.server.types.listkeys import MIDDLE
 from lamina.server.types.listpacks import (
     EMPTY_BYTES,
     LAST_DIGIT,
@@ -37,6 +38,34 @@ QUICKLIST: Final = 1
 _DENSE = struct.Struct(">QQBQI")
 _SPARSE = struct.Struct(">QQBQIQ")
 _NOT_COUNTED = 0xFFFFFFFF
+
+
+class Place(NamedTuple):
+    """Where the elements of a list are, and what else its record says."""
+
+    id: int
+    size: int
+    form: int
+    head: int
+    packed_bytes: int
+    tail: int
+
+
+def place_of(body: bytes) -> Place:
+    """Return what the body of a list's record says. Errors: ValueError."""
+    if len(body) == _DENSE.size:
+        list_id, size, form, head, packed_bytes = _DENSE.unpack(body)
+        return Place(list_id, size, form, head, packed_bytes, head + size)
+    if len(body) != _SPARSE.size:
+        raise ValueError(f"a list's record of {len(body)} bytes")
+    return Place(*_SPARSE.unpack(body))
+
+
+def dense_body(list_id: int, size: int, form: int, packed_bytes: int) -> bytes:
+    """Return the body of the record of a list that begins at MIDDLE; `packed_bytes` is -1 if not known."""
+    if not 0 <= packed_bytes < _NOT_COUNTED:
+        packed_bytes = _NOT_COUNTED
+    return _DENSE.pack(list_id, size, form, MIDDLE, packed_bytes)
 
 
 class List(Collection, tag=LIST, name=b"list"):
@@ -70,18 +99,12 @@ class List(Collection, tag=LIST, name=b"list"):
     @classmethod
     def decode_body(cls, keyspace: Keyspace, body: bytes) -> List:
         """Return the list; its elements are read when they are needed."""
-        if len(body) == _DENSE.size:
-            list_id, size, form, head, packed_bytes = _DENSE.unpack(body)
-            tail = head + size
-        elif len(body) == _SPARSE.size:
-            list_id, size, form, head, packed_bytes, tail = _SPARSE.unpack(body)
-        else:
-            raise ValueError(f"a list's record of {len(body)} bytes")
-        record = cls(keyspace, list_id, size, form)
+        place = place_of(body)
+        record = cls(keyspace, place.id, place.size, place.form)
         elements = record.elements
-        elements.head, elements.tail = head, tail
+        elements.head, elements.tail = place.head, place.tail
         elements.is_dense = len(body) == _DENSE.size
-        record.packed_bytes = -1 if packed_bytes == _NOT_COUNTED else packed_bytes
+        record.packed_bytes = -1 if place.packed_bytes == _NOT_COUNTED else place.packed_bytes
         return record
 
     def clone(self, keyspace: Keyspace) -> List:

@@ -35,6 +35,7 @@ from hypothesis.stateful import (
 import lamina.engine as engine
 from harness.memory_filesystem import MemoryFileSystem
 from harness.model import Model, Pair, State, assert_same
+from harness.piles import shrink_piles
 from lamina.engine.check import assert_consistent, check_directory
 from lamina.engine.filesystem import DiskFileSystem, FileSystem
 from lamina.engine.reading import Readable, prefix_end
@@ -646,6 +647,12 @@ def run(machine: type[EngineMachine], examples: int, steps: int = 40) -> None:
 
 def test_inline() -> None:
     run(InlineMachine, 120)
+
+
+def test_inline_with_small_piles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What memtables do with many keys when ranges are read, they do with a few."""
+    shrink_piles(monkeypatch, small=4)
+    run(InlineMachine, 60)
 
 
 def test_thread() -> None:

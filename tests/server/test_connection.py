@@ -10,7 +10,7 @@ from harness.local import LocalClient, Servers, Wire
 from lamina.engine.entry import KEY_SIZE_MAX, VALUE_SIZE_MAX
 from lamina.server.connection import Connection
 from lamina.server.encoding import ARGUMENT_SIZE_MAX, DOUBLE, ELEMENT, PLAIN_STRING, U32, U64
-from lamina.server.errors import MAX_CLIENTS, PROTECTED_MODE
+from lamina.server.errors import MAX_CLIENTS, NO_AUTH, PROTECTED_MODE
 
 
 class FakeTransport(Wire):
@@ -32,6 +32,10 @@ class FakeTransport(Wire):
 
     def resume_reading(self) -> None:
         self.reading_paused -= 1
+
+
+def request(*words: bytes) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
 def connect(
@@ -69,6 +73,67 @@ def test_others_are_let_in_without_it(make_local: Servers, options: dict[str, st
     assert transport.data == b""
     assert connection.client is not None
     assert connection.client.address == "10.0.0.1:5000"
+
+
+@pytest.mark.parametrize("login", [["AUTH", "secret"], ["HELLO", "3", "AUTH", "default", "secret"]])
+@pytest.mark.parametrize("is_inline", [False, True])
+def test_the_limits_before_authentication_end_with_it(
+    make_local: Servers, login: list[str], is_inline: bool
+) -> None:
+    """Also for what has arrived with the password."""
+    local = make_local.make(requirepass="secret")
+    words = [word.encode() for word in login]
+    password = b" ".join(words) + b"\r\n" if is_inline else request(*words)
+    large = request(b"SET", b"k", b"v" * 20_000) + request(b"DEL", *(b"%d" % n for n in range(20)))
+    connection, transport = connect(local, ("127.0.0.1", 1))
+    connection.data_received(request(b"PING") + password + large)
+    local.turn()
+    replies = transport.data.split(b"\r\n")
+    assert replies[0] == NO_AUTH.reply.rstrip()
+    assert replies[-3:] == [b"+OK", b":0", b""]
+    assert not transport.is_closed
+
+
+@pytest.mark.parametrize("login", [b"wrong", b"secret"])
+def test_limits_before_authentication(make_local: Servers, login: bytes) -> None:
+    """They hold for what comes before the password, and after a wrong one."""
+    local = make_local.make(requirepass="secret")
+    large = request(b"SET", b"k", b"v" * 20_000)
+    wire = large + request(b"AUTH", login) if login == b"secret" else request(b"AUTH", login) + large
+    connection, transport = connect(local, ("127.0.0.1", 1))
+    connection.data_received(wire)
+    local.turn()
+    assert transport.data.endswith(b"-ERR Protocol error: unauthenticated bulk length\r\n")
+    assert transport.is_closed
+
+
+def test_passwords_cut_in_two(make_local: Servers) -> None:
+    local = make_local.make(requirepass="secret")
+    wire = request(b"AUTH", b"secret") + request(b"SET", b"k", b"v" * 20_000)
+    for cut in range(1, 40):
+        connection, transport = connect(local, ("127.0.0.1", 1))
+        connection.data_received(wire[:cut])
+        local.turn()
+        connection.data_received(wire[cut:])
+        local.turn()
+        assert transport.data == b"+OK\r\n+OK\r\n"
+        connection.connection_lost(None)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 9])
+def test_the_limits_come_back_with_a_reset(make_local: Servers, cut: int) -> None:
+    """Also for a request of which something came in the same chunk."""
+    local = make_local.make(requirepass="secret")
+    connection, transport = connect(local, ("127.0.0.1", 1))
+    connection.data_received(request(b"AUTH", b"secret"))
+    local.turn()
+    large = request(b"SET", b"k", b"v" * 20_000)
+    connection.data_received(request(b"RESET") + large[:cut])
+    local.turn()
+    connection.data_received(large[cut:])
+    local.turn()
+    assert transport.data == b"+OK\r\n+RESET\r\n-ERR Protocol error: unauthenticated bulk length\r\n"
+    assert transport.is_closed
 
 
 def test_maxclients(make_local: Servers) -> None:

@@ -232,6 +232,20 @@ def test_held_bytes_grow_with_elements_and_with_their_values(
     assert elements.held_bytes() == 0
 
 
+@pytest.mark.parametrize("size", [1, 10, 31, 32, 1000])
+def test_what_was_let_go_is_not_loaded_again_soon(
+    make_elements: Callable[[int], Elements], size: int
+) -> None:
+    """However few the elements are: they may be large."""
+    elements = make_elements(size)
+    elements.store.commit()
+    elements.load()
+    assert elements.held is not None
+    elements.let_go()
+    touches = next(n for n in range(10_000) if elements.touch() is not None)
+    assert 500 < touches < 1000
+
+
 @pytest.mark.parametrize("size", [10, 1000])
 def test_dropping_removes_everything_whatever_the_size(
     make_elements: Callable[[int], Elements], size: int

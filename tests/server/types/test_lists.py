@@ -250,6 +250,17 @@ def test_a_thousand_inserts_at_one_place_write_one_element_each(
     elements.check()
 
 
+@pytest.mark.parametrize("count", [1, None])
+@pytest.mark.parametrize("size", [1, 10, 200])
+def test_what_was_let_go_is_not_loaded_again_soon(store: CountingStore, size: int, count: int | None) -> None:
+    """However few the elements are: they may be large."""
+    elements, model = filled(store, size)
+    elements.let_go()
+    touches = next(n for n in range(10_000) if elements.touch(count) is not None)
+    assert 150 < touches < 1000
+    assert elements.between(0, size) == model
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_inserts_that_defeat_every_guess_stay_cheap_and_their_keys_short(
     store: CountingStore, is_held: bool, seed: int
