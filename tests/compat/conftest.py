@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.compat import Pair
+from harness.crowd import Crowd
 from harness.servers import (
     Server,
     lamina_server,
@@ -49,3 +50,11 @@ def tiny_pair(shared_tiny_pair: Pair) -> Pair:
     """Give redis-server and a Lamina with tiny memtables; made for restarts."""
     shared_tiny_pair.reset()
     return shared_tiny_pair
+
+
+@pytest.fixture
+def crowd(pair: Pair) -> Iterator[Crowd]:
+    """Give more clients of the two servers."""
+    crowd = Crowd(pair)
+    yield crowd
+    crowd.close()

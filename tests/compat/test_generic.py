@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-
 from harness.commands import (
     AT_MILLISECONDS,
     AT_SECONDS,
@@ -17,16 +14,13 @@ from harness.commands import (
     VALUES,
     choice,
     command,
-    few,
     flags,
-    histories,
+    history_tests,
     maybe,
-    quick,
     several,
-    thorough,
     thorough_few,
 )
-from harness.compat import Pair, Step
+from harness.compat import Pair
 
 CONDITIONS = flags("NX", "XX", "GT", "LT")
 
@@ -69,30 +63,9 @@ GENERIC = [
 ]
 
 
-@given(history=histories(GENERIC))
-@quick
-def test_generic(pair: Pair, history: list[Step]) -> None:
-    pair.play(history)
-
-
-@given(history=histories(GENERIC, restarts=True))
-@few
-def test_generic_restarted(tiny_pair: Pair, history: list[Step]) -> None:
-    tiny_pair.play(history)
-
-
-@pytest.mark.slow
-@given(history=histories(GENERIC, most=400))
-@thorough
-def test_generic_at_length(pair: Pair, history: list[Step]) -> None:
-    pair.play(history)
-
-
-@pytest.mark.slow
-@given(history=histories(GENERIC, restarts=True, most=400))
-@thorough_few
-def test_generic_restarted_at_length(tiny_pair: Pair, history: list[Step]) -> None:
-    tiny_pair.play(history)
+test_generic, test_generic_restarted, test_generic_at_length, test_generic_restarted_at_length = (
+    history_tests("generic", GENERIC, restarted_at_length=thorough_few)
+)
 
 
 def fill(pair: Pair, count: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
 
 from harness.commands import (
     ELEMENTS,
@@ -15,15 +14,12 @@ from harness.commands import (
     VALUES,
     choice,
     command,
-    few,
     flags,
-    histories,
+    history_tests,
     maybe,
-    quick,
     several,
-    thorough,
 )
-from harness.compat import Pair, Step
+from harness.compat import Pair
 from harness.resp import Argument
 
 
@@ -74,30 +70,9 @@ HASHES = [
 ]
 
 
-@given(history=histories(HASHES))
-@quick
-def test_hashes(pair: Pair, history: list[Step]) -> None:
-    pair.play(history)
-
-
-@given(history=histories(HASHES, restarts=True))
-@few
-def test_hashes_restarted(tiny_pair: Pair, history: list[Step]) -> None:
-    tiny_pair.play(history)
-
-
-@pytest.mark.slow
-@given(history=histories(HASHES, most=400))
-@thorough
-def test_hashes_at_length(pair: Pair, history: list[Step]) -> None:
-    pair.play(history)
-
-
-@pytest.mark.slow
-@given(history=histories(HASHES, restarts=True, most=400))
-@thorough
-def test_hashes_restarted_at_length(tiny_pair: Pair, history: list[Step]) -> None:
-    tiny_pair.play(history)
+test_hashes, test_hashes_restarted, test_hashes_at_length, test_hashes_restarted_at_length = history_tests(
+    "hashes", HASHES
+)
 
 
 ODD = (

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.commands import (
@@ -19,17 +17,14 @@ from harness.commands import (
     choice,
     command,
     counted,
-    few,
     flags,
-    histories,
+    history_tests,
     maybe,
-    quick,
     several,
-    thorough,
     words,
 )
-from harness.compat import Pair, Step
-from harness.resp import Argument, RespClient, encode, parse
+from harness.compat import Pair
+from harness.crowd import Crowd
 
 # Those that some key of the history is likely to hold.
 ITEMS = choice(ELEMENTS, ELEMENTS, VALUES)
@@ -85,30 +80,9 @@ LISTS = [
 ]
 
 
-@given(history=histories(LISTS))
-@quick
-def test_lists(pair: Pair, history: list[Step]) -> None:
-    pair.play(history)
-
-
-@given(history=histories(LISTS, restarts=True))
-@few
-def test_lists_restarted(tiny_pair: Pair, history: list[Step]) -> None:
-    tiny_pair.play(history)
-
-
-@pytest.mark.slow
-@given(history=histories(LISTS, most=400))
-@thorough
-def test_lists_at_length(pair: Pair, history: list[Step]) -> None:
-    pair.play(history)
-
-
-@pytest.mark.slow
-@given(history=histories(LISTS, restarts=True, most=400))
-@thorough
-def test_lists_restarted_at_length(tiny_pair: Pair, history: list[Step]) -> None:
-    tiny_pair.play(history)
+test_lists, test_lists_restarted, test_lists_at_length, test_lists_restarted_at_length = history_tests(
+    "lists", LISTS
+)
 
 
 def test_ranges_of_every_bound(pair: Pair) -> None:
@@ -174,56 +148,6 @@ def test_a_long_list_edited_in_the_middle(tiny_pair: Pair) -> None:
 
 
 # -- waiting ---------------------------------------------------------------------------------------
-
-
-class Crowd:
-    """Several clients of each server, by number."""
-
-    def __init__(self, pair: Pair) -> None:
-        self.pair = pair
-        self._clients: dict[int, tuple[RespClient, ...]] = {}
-
-    def clients(self, number: int) -> tuple[RespClient, ...]:
-        if number not in self._clients:
-            servers, protocol = self.pair.servers, self.pair.protocol
-            self._clients[number] = tuple(server.client(protocol=protocol) for server in servers)
-        return self._clients[number]
-
-    def wait(self, number: int, *command: Argument) -> None:
-        """Send a command that will wait; when this returns, it does."""
-        for client in self.clients(number):
-            # What is sent together is run together: once the first has been answered, the second was run.
-            client.send_raw(encode(["ECHO", "before"]) + encode(command))
-            assert client.read() == b"before"
-            assert client.is_silent(0.01)
-
-    def read(self, number: int) -> object:
-        """Compare the replies that have come."""
-        reference, tested = (client.read_raw() for client in self.clients(number))
-        assert reference == tested
-        return parse(reference)
-
-    def leave(self, number: int) -> None:
-        """End the connections of a client, and let the servers see it."""
-        for client in self._clients.pop(number):
-            client.close()
-        self.pair("PING")
-
-    def assert_silent(self, *numbers: int) -> None:
-        for number in numbers:
-            assert all(client.is_silent(0.02) for client in self.clients(number))
-
-    def close(self) -> None:
-        for clients in self._clients.values():
-            for client in clients:
-                client.close()
-
-
-@pytest.fixture
-def crowd(pair: Pair) -> Iterator[Crowd]:
-    crowd = Crowd(pair)
-    yield crowd
-    crowd.close()
 
 
 @pytest.mark.parametrize(

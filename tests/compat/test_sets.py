@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-
 from harness.commands import (
     ELEMENTS,
     INTEGERS,
@@ -13,15 +10,12 @@ from harness.commands import (
     choice,
     command,
     counted,
-    few,
     flags,
-    histories,
+    history_tests,
     maybe,
-    quick,
     several,
-    thorough,
 )
-from harness.compat import Pair, Step
+from harness.compat import Pair
 from harness.resp import Argument
 
 
@@ -79,30 +73,9 @@ SETS = [
 ]
 
 
-@given(history=histories(SETS))
-@quick
-def test_sets(pair: Pair, history: list[Step]) -> None:
-    pair.play(history)
-
-
-@given(history=histories(SETS, restarts=True))
-@few
-def test_sets_restarted(tiny_pair: Pair, history: list[Step]) -> None:
-    tiny_pair.play(history)
-
-
-@pytest.mark.slow
-@given(history=histories(SETS, most=400))
-@thorough
-def test_sets_at_length(pair: Pair, history: list[Step]) -> None:
-    pair.play(history)
-
-
-@pytest.mark.slow
-@given(history=histories(SETS, restarts=True, most=400))
-@thorough
-def test_sets_restarted_at_length(tiny_pair: Pair, history: list[Step]) -> None:
-    tiny_pair.play(history)
+test_sets, test_sets_restarted, test_sets_at_length, test_sets_restarted_at_length = history_tests(
+    "sets", SETS
+)
 
 
 def test_large_sets(pair: Pair) -> None:

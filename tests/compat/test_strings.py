@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
 
 from harness.commands import (
     AT_MILLISECONDS,
@@ -18,17 +17,14 @@ from harness.commands import (
     VALUES,
     choice,
     command,
-    few,
     flags,
-    histories,
+    history_tests,
     maybe,
-    quick,
     several,
-    thorough,
     thorough_few,
     words,
 )
-from harness.compat import Pair, Step
+from harness.compat import Pair
 
 TIME = choice(
     words("EX", SECONDS),
@@ -69,30 +65,9 @@ STRINGS = [
 ]
 
 
-@given(history=histories(STRINGS))
-@quick
-def test_strings(pair: Pair, history: list[Step]) -> None:
-    pair.play(history)
-
-
-@given(history=histories(STRINGS, restarts=True))
-@few
-def test_strings_restarted(tiny_pair: Pair, history: list[Step]) -> None:
-    tiny_pair.play(history)
-
-
-@pytest.mark.slow
-@given(history=histories(STRINGS, most=400))
-@thorough
-def test_strings_at_length(pair: Pair, history: list[Step]) -> None:
-    pair.play(history)
-
-
-@pytest.mark.slow
-@given(history=histories(STRINGS, restarts=True, most=400))
-@thorough_few
-def test_strings_restarted_at_length(tiny_pair: Pair, history: list[Step]) -> None:
-    tiny_pair.play(history)
+test_strings, test_strings_restarted, test_strings_at_length, test_strings_restarted_at_length = (
+    history_tests("strings", STRINGS, restarted_at_length=thorough_few)
+)
 
 
 NUMBERS = (

@@ -7,11 +7,8 @@ The two servers write scores with many digits differently (7.2 with as few as gi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.commands import (
@@ -26,17 +23,15 @@ from harness.commands import (
     choice,
     command,
     counted,
-    few,
     flags,
-    histories,
+    history_tests,
     maybe,
-    quick,
     several,
-    thorough,
     words,
 )
 from harness.compat import Pair, Step
-from harness.resp import Argument, RespClient, encode, frozen, parse, to_bytes
+from harness.crowd import Crowd
+from harness.resp import frozen, to_bytes
 
 _is_number = re.compile(rb"-?([0-9.]+(e[+-]?[0-9]+)?|inf)").fullmatch
 
@@ -172,30 +167,9 @@ def play(pair: Pair, steps: list[Step]) -> None:
         numbers(pair, b"ZRANGE", key, b"0", b"-1", b"WITHSCORES")
 
 
-@given(history=histories(ZSETS))
-@quick
-def test_zsets(pair: Pair, history: list[Step]) -> None:
-    play(pair, history)
-
-
-@given(history=histories(ZSETS, restarts=True))
-@few
-def test_zsets_restarted(tiny_pair: Pair, history: list[Step]) -> None:
-    play(tiny_pair, history)
-
-
-@pytest.mark.slow
-@given(history=histories(ZSETS, most=400))
-@thorough
-def test_zsets_at_length(pair: Pair, history: list[Step]) -> None:
-    play(pair, history)
-
-
-@pytest.mark.slow
-@given(history=histories(ZSETS, restarts=True, most=400))
-@thorough
-def test_zsets_restarted_at_length(tiny_pair: Pair, history: list[Step]) -> None:
-    play(tiny_pair, history)
+test_zsets, test_zsets_restarted, test_zsets_at_length, test_zsets_restarted_at_length = history_tests(
+    "zsets", ZSETS, play=play
+)
 
 
 # --- Ranges
@@ -359,63 +333,24 @@ def test_a_large_set(tiny_pair: Pair) -> None:
 # --- Waiting
 
 
-class Waiting:
-    """Clients of both servers that wait, by number."""
-
-    def __init__(self, pair: Pair) -> None:
-        self.pair = pair
-        self.clients: dict[int, tuple[RespClient, ...]] = {}
-
-    def start(self, number: int, line: str) -> None:
-        """Send a command that will wait; when this returns, it does."""
-        servers, protocol = self.pair.servers, self.pair.protocol
-        if number not in self.clients:
-            self.clients[number] = tuple(server.client(protocol=protocol) for server in servers)
-        for client in self.clients[number]:
-            # What is sent together is run together: once the first has been answered, the second was run.
-            words: list[Argument] = [*line.split()]
-            client.send_raw(encode(["ECHO", "before"]) + encode(words))
-            assert client.read() == b"before"
-            assert client.is_silent(0.01)
-
-    def read(self, number: int) -> object:
-        """Compare the replies that have come."""
-        reference, tested = (client.read_raw() for client in self.clients[number])
-        assert reference == tested
-        return parse(reference)
-
-    def assert_silent(self, *numbers: int) -> None:
-        for number in numbers:
-            assert all(client.is_silent(0.02) for client in self.clients[number])
-
-
-@pytest.fixture
-def waiting(pair: Pair) -> Iterator[Waiting]:
-    waiting = Waiting(pair)
-    yield waiting
-    for clients in waiting.clients.values():
-        for client in clients:
-            client.close()
-
-
-def test_who_is_served_with_what(pair: Pair, waiting: Waiting) -> None:
-    waiting.start(0, "BZPOPMIN y z 0")
-    waiting.start(1, "BZMPOP 0 2 y z MAX COUNT 2")
-    waiting.start(2, "BZPOPMAX z z 0")
-    waiting.start(3, "BZPOPMAX y 0")
+def test_who_is_served_with_what(pair: Pair, crowd: Crowd) -> None:
+    crowd.wait(0, *"BZPOPMIN y z 0".split())
+    crowd.wait(1, *"BZMPOP 0 2 y z MAX COUNT 2".split())
+    crowd.wait(2, *"BZPOPMAX z z 0".split())
+    crowd.wait(3, *"BZPOPMAX y 0".split())
     pair("SADD", "y", "x")
     pair("ZADD", "z", *"1 a 2 b 3 c 4 d 5 e".split())
-    assert waiting.read(0) is not None
-    assert waiting.read(1) is not None
-    assert waiting.read(2) is not None
+    assert crowd.read(0) is not None
+    assert crowd.read(1) is not None
+    assert crowd.read(2) is not None
     pair("DEL", "y")
     pair("ZINCRBY", "y", 7, "f")
-    waiting.read(3)
+    crowd.read(3)
     pair.assert_same_contents()
 
 
-def test_what_serves_and_what_does_not(pair: Pair, waiting: Waiting) -> None:
-    waiting.start(0, "BZPOPMIN z 0")
+def test_what_serves_and_what_does_not(pair: Pair, crowd: Crowd) -> None:
+    crowd.wait(0, *"BZPOPMIN z 0".split())
     for lines in (
         ["ZADD z 1 a", "DEL z"],
         ["ZADD z 1 a", "ZPOPMAX z"],
@@ -426,20 +361,20 @@ def test_what_serves_and_what_does_not(pair: Pair, waiting: Waiting) -> None:
         for line in lines:
             pair(*line.split())
         pair("EXEC")
-        waiting.assert_silent(0)
+        crowd.assert_silent(0)
         pair("DEL", "z")
     pair("ZADD", "source", 1, "a", 2, "b")
     for line in ("ZUNIONSTORE z 1 source", "ZRANGESTORE z source 0 -1", "COPY source z", "RENAME source z"):
         pair(*line.split())
-        waiting.read(0)
+        crowd.read(0)
         pair("DEL", "z")
-        waiting.start(0, "BZPOPMIN z 0")
+        crowd.wait(0, *"BZPOPMIN z 0".split())
     pair.assert_same_contents()
 
 
-def test_timeouts(pair: Pair, waiting: Waiting) -> None:
+def test_timeouts(pair: Pair, crowd: Crowd) -> None:
     for line in ("BZPOPMIN y z 0.05", "BZPOPMAX z 0.05", "BZMPOP 0.05 1 z MIN"):
-        waiting.start(0, line)
-        assert waiting.read(0) is None
+        crowd.wait(0, *line.split())
+        assert crowd.read(0) is None
     pair("ZADD", "z", 1, "a")
     assert pair("ZCARD", "z") == 1

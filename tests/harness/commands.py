@@ -8,10 +8,9 @@ A family is a list of commands, a command a template whose parts are fixed words
         command("TTL", KEYS, check=Pair.ttl),
     ]
 
-    @given(history=histories(STRINGS))
-    @quick
-    def test_strings(pair: Pair, history: list[Step]) -> None:
-        pair.play(history)
+    test_strings, test_strings_restarted, test_strings_at_length, test_strings_restarted_at_length = (
+        history_tests("strings", STRINGS)
+    )
 
 `check` says how the replies are compared; it is a method of Pair or any function (pair, *words). `histories`
 mixes in, on its own, keys of other types, wrong arities and odd arguments in any place, names in lower case
@@ -27,7 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.compat import Pair, Step
@@ -214,6 +214,44 @@ def histories(
     )
 
 
+Test = Callable[..., None]
+Play = Callable[[Pair, list[Step]], None]
+
+
+def history_tests(
+    name: str, family: Family, *, play: Play = Pair.play, restarted_at_length: settings = thorough
+) -> tuple[Test, Test, Test, Test]:
+    """Return the four tests of a family's histories: short ones; with restarts; and slow, long ones of both.
+
+    They are to be assigned to names that begin with `test_` and `name`.
+    """
+
+    def test(strategy: st.SearchStrategy[list[Step]], how_many: settings, suffix: str = "") -> Test:
+        def compare(pair: Pair, history: list[Step]) -> None:
+            play(pair, history)
+
+        compare.__name__ = f"test_{name}{suffix}"  # Hypothesis files failures under it
+        decorated: Test = how_many(given(history=strategy)(compare))
+        return decorated
+
+    def restarted(strategy: st.SearchStrategy[list[Step]], how_many: settings, suffix: str) -> Test:
+        def compare(tiny_pair: Pair, history: list[Step]) -> None:
+            play(tiny_pair, history)
+
+        compare.__name__ = f"test_{name}_restarted{suffix}"
+        decorated: Test = how_many(given(history=strategy)(compare))
+        return decorated
+
+    return (
+        test(histories(family), quick),
+        restarted(histories(family, restarts=True), few, ""),
+        pytest.mark.slow(test(histories(family, most=400), thorough, "_at_length")),
+        pytest.mark.slow(
+            restarted(histories(family, restarts=True, most=400), restarted_at_length, "_at_length")
+        ),
+    )
+
+
 @st.composite
 def _step(draw: st.DrawFn, base: Command, twists: list[str]) -> Step:
     twist = draw(st.sampled_from(twists))
@@ -276,6 +314,7 @@ __all__ = [
     "few",
     "flags",
     "histories",
+    "history_tests",
     "maybe",
     "quick",
     "several",
