@@ -22,10 +22,12 @@ import os
 from typing import Any
 
 from lamina.engine.batch import Batch
+from lamina.engine.bulk import BulkLoader, Loaded
 from lamina.engine.database import Database
 from lamina.engine.errors import (
     ClosedError,
     CorruptionError,
+    DuplicateKeyError,
     EngineError,
     FormatVersionError,
     LockedError,
@@ -39,11 +41,14 @@ from lamina.engine.snapshot import Snapshot
 
 __all__ = [
     "Batch",
+    "BulkLoader",
     "ClosedError",
     "CorruptionError",
     "Database",
+    "DuplicateKeyError",
     "EngineError",
     "FormatVersionError",
+    "Loaded",
     "LockedError",
     "Options",
     "PoisonedError",

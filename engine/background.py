@@ -32,6 +32,7 @@ from lamina.engine.manifest import Manifest, read_manifest, write_manifest
 from lamina.engine.memtable import Memtable
 from lamina.engine.obsolete import ObsoleteSegments
 from lamina.engine.planning import flush_job, flush_size_bytes, merge_job
+from lamina.engine.pool import WorkerPool
 from lamina.engine.run import Run, Slice
 from lamina.engine.segment import format as fmt
 from lamina.engine.segment.reader import SegmentReader
@@ -108,6 +109,8 @@ class Background:
             return
         if kind == "thread":
             self._worker = ThreadWorker(self._fs, on_reply)
+        elif self._options.workers > 1:
+            self._worker = WorkerPool(on_reply, self._options.workers)
         else:
             self._worker = ProcessWorker(on_reply)
         self._thread = threading.Thread(
@@ -223,6 +226,8 @@ class Background:
         self.wake()  # from here on, runs that are flushed meanwhile may be merged among themselves
         if job_id is not None:
             self.wait(lambda: job_id not in self._running)
+            with self._install_lock:
+                pass  # whoever has taken it out may not have noted yet that it was lost
         self._raise_error()
 
     def _begin_compaction(self, start: bytes, stop: bytes | None) -> int | None:

@@ -7,11 +7,12 @@ import errno
 import os
 
 from lamina.engine.filenames import MANIFEST, segment_name, temporary_name, wal_name
-from lamina.engine.filesystem import FileSystem, read_file, sync_ancestors, write_all
+from lamina.engine.filesystem import FileSystem, sync_ancestors, write_all
 from lamina.engine.manifest import Manifest, write_manifest
 from lamina.engine.wal import WalWriter
 
 _COPY_INSTEAD = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP)
+_COPY_BYTES = 1 << 20
 
 
 def write_checkpoint(
@@ -43,7 +44,7 @@ def write_checkpoint(
             path = os.path.join(target, name)
             made.append(path)
             if log_end is None or name not in log_names:
-                _link(fs, os.path.join(source, name), path)
+                link_or_copy(fs, os.path.join(source, name), path)
             else:
                 size_bytes = log_end[1] if name == wal_name(log_end[0]) else None
                 _copy(fs, os.path.join(source, name), path, size_bytes)
@@ -62,7 +63,8 @@ def write_checkpoint(
         raise
 
 
-def _link(fs: FileSystem, source: str, target: str) -> None:
+def link_or_copy(fs: FileSystem, source: str, target: str) -> None:
+    """Give a file that never changes a second name, or make a copy where that cannot be. Errors: OSError."""
     try:
         fs.link(source, target)
     except OSError as error:
@@ -72,9 +74,20 @@ def _link(fs: FileSystem, source: str, target: str) -> None:
 
 
 def _copy(fs: FileSystem, source: str, target: str, size_bytes: int | None) -> None:
-    file = fs.create(target)
+    """Copy the first `size_bytes` of a file, all that it has now if None, and sync the copy."""
+    reader, file = fs.open_read(source), fs.create(target)
     try:
-        write_all(file, read_file(fs, source)[:size_bytes])
+        # In pieces: a log may be as large as a memtable, and a server makes checkpoints beside its work.
+        left_bytes = reader.size() if size_bytes is None else size_bytes
+        position = 0
+        while left_bytes > 0:
+            piece = reader.pread(min(left_bytes, _COPY_BYTES), position)
+            if not piece:
+                break
+            write_all(file, piece)
+            position += len(piece)
+            left_bytes -= len(piece)
         file.sync()
     finally:
         file.close()
+        reader.close()

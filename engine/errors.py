@@ -36,6 +36,28 @@ class CorruptionError(EngineError):
         return (CorruptionError, (self.path, self.offset, self.what, self.expected, self.found))
 
 
+class ContradictionError(CorruptionError):
+    """Two entries of a key that cannot both have been written: the newer one says that the key was not live
+    when it was, or that it was when it was not. Both are kinds of entries."""
+
+    def __init__(self, path: str, key: bytes, newer: int, older: int) -> None:
+        self.key = key
+        self.newer = newer
+        self.older = older
+        super().__init__(path, 0, f"entries of key {key[:64]!r} contradict each other", None, (newer, older))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (ContradictionError, (self.path, self.key, self.newer, self.older))
+
+
+class DuplicateKeyError(EngineError):
+    """A key occurs twice in what is loaded into a counted database."""
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        super().__init__(f"key {key[:64]!r} occurs twice in what is loaded")
+
+
 class FormatVersionError(EngineError):
     """The files were written by a newer version of Lamina, or are not Lamina's at all."""
 

@@ -5,6 +5,8 @@
     000012.wal          write-ahead log number 12
     000034.seg          segment number 34
     MANIFEST.tmp, 000034.seg.tmp   half-written; swept when the database is opened
+    lost/1              folder of files that the first repair has replaced; nobody reads or removes them
+    repair.tmp          folder in which a repair builds, or that one has left that was broken off
 
 Logs and segments draw their numbers from one counter, so a larger number was begun later.
 """
@@ -16,6 +18,8 @@ import re
 LOCK = "LOCK"
 MANIFEST = "MANIFEST"
 TEMPORARY_SUFFIX = ".tmp"
+LOST_FOLDER = "lost"
+REPAIR_FOLDER = "repair.tmp"
 
 _NUMBERED = re.compile(r"([0-9]{6}|[1-9][0-9]{6,})\.(wal|seg)")
 

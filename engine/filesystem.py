@@ -82,6 +82,9 @@ class FileSystem(Protocol):
     def remove(self, path: str) -> None:
         """Remove a file."""
 
+    def remove_directory(self, path: str) -> None:
+        """Remove an empty folder."""
+
     def replace(self, source: str, target: str) -> None:
         """Rename `source` to `target`, atomically replacing what was there."""
 
@@ -248,6 +251,9 @@ class DiskFileSystem:
 
     def remove(self, path: str) -> None:
         os.remove(path)
+
+    def remove_directory(self, path: str) -> None:
+        os.rmdir(path)
 
     def replace(self, source: str, target: str) -> None:
         os.replace(source, target)

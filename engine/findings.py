@@ -13,8 +13,8 @@ Severity = Literal["error", "warning"]
 class Finding(NamedTuple):
     """Something that is not as it should be. A warning loses nothing and goes away by itself.
 
-    `offset` is the place in the file, where there is one; `lost_bytes` estimates what cannot be
-    read any more.
+    `offset` is the place in the file, where there is one; `lost_bytes` and `lost_entries` estimate what
+    cannot be read any more, and `start` and `stop` bound its keys (None: not known, or no bound).
     """
 
     severity: Severity
@@ -22,11 +22,27 @@ class Finding(NamedTuple):
     offset: int | None
     what: str
     lost_bytes: int = 0
+    lost_entries: int = 0
+    start: bytes | None = None
+    stop: bytes | None = None
 
     def __str__(self) -> str:
         place = self.path if self.offset is None else f"{self.path}, byte {self.offset}"
-        loss = f" ({self.lost_bytes} bytes lost)" if self.lost_bytes else ""
+        entries = f", {self.lost_entries} entries" if self.lost_entries else ""
+        loss = f" ({self.lost_bytes} bytes{entries} lost)" if self.lost_bytes else ""
         return f"{self.severity}: {place}: {self.what}{loss}"
+
+
+class Extent(NamedTuple):
+    """How much is lost if something cannot be read: an estimate, as in `Finding`."""
+
+    size_bytes: int = 0
+    entries: int = 0
+    start: bytes | None = None
+    stop: bytes | None = None
+
+
+NOTHING = Extent()
 
 
 class Findings(list[Finding]):
@@ -52,9 +68,9 @@ class Findings(list[Finding]):
         if expected != found:
             self.error(path, f"{what}: expected {expected!r}, found {found!r}")
 
-    def gathering(self, path: str, *, lost_bytes: int = 0) -> Gathering:
+    def gathering(self, path: str, *, lost: Extent = NOTHING) -> Gathering:
         """Return a context that turns whatever is raised inside into an error about `path`."""
-        return Gathering(self, path, lost_bytes)
+        return Gathering(self, path, lost)
 
 
 class Gathering:
@@ -64,12 +80,12 @@ class Gathering:
     nonsense that may break any code.
     """
 
-    __slots__ = ("_findings", "_lost_bytes", "_path")
+    __slots__ = ("_findings", "_lost", "_path")
 
-    def __init__(self, findings: Findings, path: str, lost_bytes: int) -> None:
+    def __init__(self, findings: Findings, path: str, lost: Extent) -> None:
         self._findings = findings
         self._path = path
-        self._lost_bytes = lost_bytes
+        self._lost = lost
 
     def __enter__(self) -> None:
         return None
@@ -88,5 +104,5 @@ class Gathering:
             path, what = str(error.filename or path), "the file is missing"
         elif isinstance(error, FormatVersionError | OSError):
             what = str(error)
-        self._findings.error(path, what, offset=offset, lost_bytes=self._lost_bytes)
+        self._findings.append(Finding("error", path, offset, what, *self._lost))
         return True

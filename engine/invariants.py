@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from lamina.engine.discards import Discards
 from lamina.engine.entry import DELETE, INSERT, REMOVE, REPLACE, is_live
 from lamina.engine.filenames import MANIFEST
 from lamina.engine.filesystem import FileSystem
-from lamina.engine.findings import Finding, Findings
+from lamina.engine.findings import Extent, Finding, Findings
 from lamina.engine.layers import View
 from lamina.engine.levels import Levels
 from lamina.engine.memtable import Memtable
@@ -80,8 +80,18 @@ def _check_ages(path: str, newer: Slice, older: Slice, findings: Findings) -> No
         )
 
 
-def check_segments(fs: FileSystem, directory: str, levels: Levels, counted: bool, findings: Findings) -> bool:
-    """Check every segment and what the slices say of it; returns whether all could be read."""
+def check_segments(
+    fs: FileSystem,
+    directory: str,
+    levels: Levels,
+    counted: bool,
+    findings: Findings,
+    on_read: Callable[[int], None] = lambda size_bytes: None,
+) -> bool:
+    """Check every segment and what the slices say of it; returns whether all could be read.
+
+    `on_read` is told of bytes as they are read.
+    """
     shown: dict[int, list[Slice]] = {}
     for piece in levels.slices:
         shown.setdefault(piece.segment.number, []).append(piece)
@@ -89,7 +99,17 @@ def check_segments(fs: FileSystem, directory: str, levels: Levels, counted: bool
     for number, pieces in shown.items():
         bounds = {piece.start for piece in pieces} | {p.stop for p in pieces if p.stop is not None}
         segment = pieces[0].segment
-        walk = check_segment(fs, directory, number, findings, size_bytes=segment.size_bytes, bounds=bounds)
+        extent = Extent(segment.size_bytes, sum(piece.entries for piece in pieces))
+        walk = check_segment(
+            fs,
+            directory,
+            number,
+            findings,
+            size_bytes=segment.size_bytes,
+            bounds=bounds,
+            extent=extent,
+            on_read=on_read,
+        )
         if walk is None:
             is_whole = False
             continue
@@ -124,25 +144,37 @@ def _check_slice(piece: Slice, walk: SegmentWalk, findings: Findings) -> None:
 
 def check_deltas(view: View, fs: FileSystem, directory: str, findings: Findings) -> None:
     """Follow every key through the layers, from the oldest up; then compare the number of live keys."""
-    layers = [_run_kinds(run, fs, directory) for run in reversed(view.runs)]
-    layers += [_memtable_kinds(memtable) for memtable in reversed(view.memtables)]
-    layers = [_kept(layer, view.discards) for layer in layers]
     live = wrong = 0
     with findings.gathering(directory):
-        for pieces in _rounds(layers):
-            alive: set[bytes] = set()
-            for keys, kinds in pieces:
-                for key in _contradictions(keys, kinds, alive) if view.counted else ():
-                    wrong += 1
-                    if wrong <= _CONTRADICTIONS_MAX:
-                        findings.error(directory, f"entries of key {key[:64]!r} contradict each other")
-                if not view.counted:
-                    alive.difference_update(keys)
-                    alive.update(k for k, kind in zip(keys, kinds, strict=True) if is_live(kind))
-            live += len(alive)
+        for alive, contradicting in follow_keys(view, fs):
+            live += alive
+            for key in contradicting:
+                wrong += 1
+                if wrong <= _CONTRADICTIONS_MAX:
+                    findings.error(directory, f"entries of key {key[:64]!r} contradict each other")
         if wrong > _CONTRADICTIONS_MAX:
             findings.error(directory, f"entries of {wrong} keys contradict each other")
         findings.expect(directory, "number of live keys", live, view.count(b"", None))
+
+
+def follow_keys(view: View, fs: FileSystem) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield, key range by key range, how many keys are live and whose entries contradict each other.
+
+    Errors: CorruptionError, OSError. Cost: reads every block, those in memory anew.
+    """
+    layers = [_run_kinds(run, fs) for run in reversed(view.runs)]
+    layers += [_memtable_kinds(memtable) for memtable in reversed(view.memtables)]
+    layers = [_kept(layer, view.discards) for layer in layers]
+    for pieces in _rounds(layers):
+        alive: set[bytes] = set()
+        wrong: list[bytes] = []
+        for keys, kinds in pieces:
+            if view.counted:
+                wrong += _contradictions(keys, kinds, alive)
+            else:
+                alive.difference_update(keys)
+                alive.update(k for k, kind in zip(keys, kinds, strict=True) if is_live(kind))
+        yield len(alive), wrong
 
 
 def _contradictions(keys: list[bytes], kinds: bytes, alive: set[bytes]) -> list[bytes]:
@@ -179,9 +211,9 @@ def _rounds(sources: list[KindChunks]) -> Iterator[list[tuple[list[bytes], bytes
         yield pieces
 
 
-def _run_kinds(run: Run, fs: FileSystem, directory: str) -> KindChunks:
+def _run_kinds(run: Run, fs: FileSystem) -> KindChunks:
     for piece in run.slices:
-        segment = open_uncached(fs, directory, piece.segment.number)
+        segment = open_uncached(fs, os.path.dirname(piece.segment.path), piece.segment.number)
         for p in range(len(segment.part_floors)):
             yield from _part_kinds(segment, segment.part(p), piece)
 

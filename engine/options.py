@@ -38,6 +38,10 @@ class Options:
     """Where flushes and compactions run: in a worker process (beside the writer's interpreter lock), in a
     thread, or inline in the write that caused them (deterministic: for tools and tests)."""
 
+    workers: int = 1
+    """Processes that share a merge by key ranges (only ``background="process"``). More: merges are done
+    sooner where cores are idle; each takes some tens of megabytes."""
+
     memory: int = 256 * MIB
     """Bytes shared between memtables and the block cache; the resident size settles near it. More memory
     means fewer, larger flushes and fewer reads from disk."""
@@ -84,6 +88,7 @@ class Options:
         _check_range("filter_bits_per_key", self.filter_bits_per_key, 0, 32)
         _check_range("level_runs_max", self.level_runs_max, 2, 64)
         _check_range("rate_limit_bytes_per_s", self.rate_limit_bytes_per_s, 0, 1 << 46)
+        _check_range("workers", self.workers, 1, 256)
         _check_range("open_files_max", self.open_files_max, 8, 1 << 20)
         for name in ("create", "error_if_exists", "read_only", "verify_on_open"):
             if not isinstance(getattr(self, name), bool):

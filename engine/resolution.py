@@ -68,7 +68,7 @@ def resolve(
     inserted, based = memtable.inserted, memtable.based
     exists_below = view.exists_below
     # One expression, whose result C loops take apart (`store`): with a statement for each of kind, dict and
-    # pending list an entry costs twice as much.
+    # list of notes an entry costs twice as much.
     places = bytes(
         [
             IN_INSERTED

@@ -192,7 +192,7 @@ def read_wal(path: str, data: bytes) -> WalContents | Damage:
 
     Errors: FormatVersionError. Cost: 0.5 µs per frame.
     """
-    header = _read_header(path, data)
+    header = read_header(path, data)
     if isinstance(header, Damage):
         return header
     payloads: list[bytes] = []
@@ -240,7 +240,8 @@ def _note(durable: dict[int, int], payload: bytes) -> None:
     durable[number] = max(size, durable.get(number, 0))
 
 
-def _read_header(path: str, data: bytes) -> WalHeader | Damage:
+def read_header(path: str, data: bytes) -> WalHeader | Damage:
+    """Return the header of a log. Errors: FormatVersionError."""
     if len(data) < HEADER.size:
         return Damage(0, "log header is cut short", True)
     magic, version, number, salt, boot, crc = HEADER.unpack_from(data)
@@ -252,7 +253,12 @@ def _read_header(path: str, data: bytes) -> WalHeader | Damage:
 
 
 def frames_behind(data: bytes, salt: int, start: int) -> list[bytes]:
-    """Return the payloads of all good frames found at or behind `start`, at whatever offset they lie.
+    """Return the payloads of all good frames found at or behind `start`, at whatever offset they lie."""
+    return [payload for _, payload in good_frames(data, salt, start)]
+
+
+def good_frames(data: bytes, salt: int, start: int) -> list[tuple[int, bytes]]:
+    """Return offset and payload of all good frames at or behind `start`, wherever they lie.
 
     A frame's first eight bytes are a size and its inverse. All places where that holds are found at once: the
     bytes, taken as one large integer, xor themselves shifted by four bytes, show ``ff ff ff ff`` there.
@@ -262,18 +268,18 @@ def frames_behind(data: bytes, salt: int, start: int) -> list[bytes]:
         return []
     number = int.from_bytes(tail, "little")
     candidates = (number ^ (number >> 32)).to_bytes(len(tail), "little")
-    payloads: list[bytes] = []
+    frames: list[tuple[int, bytes]] = []
     at = candidates.find(b"\xff\xff\xff\xff")
     while 0 <= at <= len(tail) - FRAME.size:
         size, _, crc = FRAME.unpack_from(tail, at)
         body = at + FRAME.size
         payload = tail[body : body + size]
         if size and len(payload) == size and crc32c((salt + start + at) & _UINT32, payload) == crc:
-            payloads.append(payload)
+            frames.append((start + at, payload))
             at = candidates.find(b"\xff\xff\xff\xff", body + size)
         else:
             at = candidates.find(b"\xff\xff\xff\xff", at + 1)
-    return payloads
+    return frames
 
 
 def judge(

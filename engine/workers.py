@@ -22,6 +22,8 @@ from typing import IO, Any, Protocol
 from lamina.engine.compaction.job import (
     FlushJob,
     MergeJob,
+    RewriteJob,
+    SortJob,
     Step,
     run_flush,
     run_merge,
@@ -29,16 +31,18 @@ from lamina.engine.compaction.job import (
     step_to_json,
     to_json,
 )
-from lamina.engine.errors import CorruptionError, EngineError
+from lamina.engine.errors import ContradictionError, CorruptionError, DuplicateKeyError, EngineError
 from lamina.engine.filesystem import FileSystem
 from lamina.engine.memtable import Memtable
+from lamina.engine.rewriting import run_rewrite
+from lamina.engine.sorting import run_sort
 
 _SIZE = struct.Struct("<I")
 
 NO_JOB = 0
 """Stands for a job in the reply about a worker that died while it had none."""
 
-Job = FlushJob | MergeJob
+Job = FlushJob | MergeJob | RewriteJob | SortJob
 
 
 class Reply:
@@ -118,8 +122,14 @@ class JobRunner:
         try:
             if isinstance(job, FlushJob):
                 self._send(Reply(job_id, step=run_flush(self._fs, job, memtable)))
+            elif isinstance(job, SortJob):
+                self._send(Reply(job_id, step=run_sort(self._fs, job)))
             else:
-                for step in run_merge(self._fs, job, self._checkpoint, self._wait):
+                if isinstance(job, MergeJob):
+                    steps = run_merge(self._fs, job, self._checkpoint, self._wait)
+                else:
+                    steps = run_rewrite(self._fs, job, self._checkpoint, self._wait)
+                for step in steps:
                     self._send(Reply(job_id, step=step))
         except Exception as error:
             self._send(Reply(job_id, error=error))
@@ -206,7 +216,7 @@ class ProcessWorker:
     def set_paused(self, paused: bool) -> None:
         with self._lock:
             self._paused = paused
-            if self._process is not None:
+            if self._process is not None and not self._closed:
                 self._send({"pause": paused})
 
     def close(self) -> None:
@@ -316,6 +326,11 @@ def reply_to_json(reply: Reply) -> dict[str, Any]:
     error = reply.error
     if error is None:
         return {"id": reply.job_id, "done": True}
+    if isinstance(error, DuplicateKeyError):
+        return {"id": reply.job_id, "error": {"kind": "duplicate", "facts": [error.key.hex()]}}
+    if isinstance(error, ContradictionError):
+        facts = [error.path, error.key.hex(), error.newer, error.older]
+        return {"id": reply.job_id, "error": {"kind": "contradiction", "facts": facts}}
     if isinstance(error, CorruptionError):
         facts = [error.path, error.offset, error.what, repr(error.expected), repr(error.found)]
         return {"id": reply.job_id, "error": {"kind": "corruption", "facts": facts}}
@@ -336,6 +351,11 @@ def reply_from_json(message: dict[str, Any]) -> Reply:
     error: Exception
     if kind == "corruption":
         error = CorruptionError(*facts)
+    elif kind == "duplicate":
+        error = DuplicateKeyError(bytes.fromhex(*facts))
+    elif kind == "contradiction":
+        path, key, newer, older = facts
+        error = ContradictionError(path, bytes.fromhex(key), newer, older)
     elif kind == "os":
         error = OSError(*facts)
     else:

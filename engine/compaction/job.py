@@ -82,6 +82,24 @@ class MergeJob(NamedTuple):
     output: Output
 
 
+class RewriteJob(NamedTuple):
+    """Write what a closed database holds in each of `ranges` into segments of another directory, that of
+    `output`. rewriting.py carries it out."""
+
+    source: str
+    ranges: list[AgedRange]
+    output: Output
+
+
+class SortJob(NamedTuple):
+    """Sort the entries in `path`, which are in no order, and write them as a run.
+
+    sorting.py carries it out."""
+
+    path: str
+    output: Output
+
+
 class Step(NamedTuple):
     """A finished piece of a job: the inputs' keys in ``start <= key < stop`` are now in `segments` (perhaps
     none)."""
@@ -128,7 +146,7 @@ def run_flush(fs: FileSystem, job: FlushJob, memtable: Memtable | None = None) -
     if job.is_last and job.output.counted and REMOVE in kinds:
         raise EngineError("a memtable removes keys although nothing lies below it")
     written: list[int] = []
-    builder = _Builder(fs, job.output, b"", None, discards.last_number, None)
+    builder = Builder(fs, job.output, b"", None, discards.last_number, None)
     try:
         step = 4096
         for at in range(0, len(keys), step):
@@ -177,12 +195,12 @@ def run_merge(
     inputs = [[_restore(readers[ref.number], ref) for ref in refs] for refs in job.inputs]
     discards = Discards(job.discards)
     throttle = RateLimiter(out.rate_limit_bytes_per_s, wait) if out.rate_limit_bytes_per_s else None
-    builder: _Builder | None = None
+    builder: Builder | None = None
     number = out.first_number
     try:
         for start, stop, age_first, age_last in job.ranges:
             output = out._replace(first_number=number, age_first=age_first, age_last=age_last)
-            builder = _Builder(fs, output, start, stop, discards.last_number, throttle)
+            builder = Builder(fs, output, start, stop, discards.last_number, throttle)
             cursors = [Cursor(slices, start, stop, discards) for slices in inputs]
             for piece in merge(
                 cursors,
@@ -212,7 +230,7 @@ def _restore(reader: SegmentReader, ref: SliceRef) -> Slice:
     return Slice(reader, ref.start, ref.stop, entries=1, base=0, delta=0, size_bytes=1)
 
 
-class _Builder:
+class Builder:
     """Writes entries into as many segments as they need; each finished one makes a `Step`."""
 
     def __init__(
@@ -320,8 +338,16 @@ class _Builder:
 # -- crossing a process boundary ------------------------------------------------------------
 
 
-def to_json(job: FlushJob | MergeJob) -> dict[str, Any]:
+def to_json(job: FlushJob | MergeJob | RewriteJob | SortJob) -> dict[str, Any]:
     """Return a job as JSON-able data; keys become hexadecimal."""
+    if isinstance(job, SortJob):
+        return {"sorted": job.path, "output": list(job.output)}
+    if isinstance(job, RewriteJob):
+        return {
+            "source": job.source,
+            "ranges": [_range_to_json(item) for item in job.ranges],
+            "output": list(job.output),
+        }
     record: dict[str, Any] = {
         "is_last": job.is_last,
         "discards": [[item.start.hex(), item.stop.hex(), item.number] for item in job.discards],
@@ -331,19 +357,32 @@ def to_json(job: FlushJob | MergeJob) -> dict[str, Any]:
         return record | {"wals": job.wals}
     return record | {
         "inputs": [[[r.number, r.start.hex(), _hex(r.stop)] for r in refs] for refs in job.inputs],
-        "ranges": [[r.start.hex(), _hex(r.stop), r.age_first, r.age_last] for r in job.ranges],
+        "ranges": [_range_to_json(item) for item in job.ranges],
     }
 
 
-def from_json(record: dict[str, Any]) -> FlushJob | MergeJob:
+def from_json(record: dict[str, Any]) -> FlushJob | MergeJob | RewriteJob | SortJob:
     """Inverse of `to_json`."""
     output = Output(*record["output"])
+    if "sorted" in record:
+        return SortJob(record["sorted"], output)
+    if "source" in record:
+        return RewriteJob(record["source"], [_range_from_json(item) for item in record["ranges"]], output)
     discards = [DiscardedRange(bytes.fromhex(a), bytes.fromhex(b), n) for a, b, n in record["discards"]]
     if "wals" in record:
         return FlushJob(record["wals"], record["is_last"], discards, output)
     inputs = [[SliceRef(n, bytes.fromhex(a), _unhex(b)) for n, a, b in refs] for refs in record["inputs"]]
-    ranges = [AgedRange(bytes.fromhex(a), _unhex(b), *ages) for a, b, *ages in record["ranges"]]
+    ranges = [_range_from_json(item) for item in record["ranges"]]
     return MergeJob(inputs, ranges, record["is_last"], discards, output)
+
+
+def _range_to_json(item: AgedRange) -> list[Any]:
+    return [item.start.hex(), _hex(item.stop), item.age_first, item.age_last]
+
+
+def _range_from_json(record: list[Any]) -> AgedRange:
+    start, stop, *ages = record
+    return AgedRange(bytes.fromhex(start), _unhex(stop), *ages)
 
 
 def step_to_json(step: Step) -> dict[str, Any]:

@@ -3,6 +3,7 @@ functions."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -96,6 +97,37 @@ def aged_ranges(
             between = [piece for piece in pieces if piece.overlaps(low, high)]
             if between:
                 found.append(_aged(low, high, between))
+    return found
+
+
+def divided(ranges: Sequence[AgedRange], slices: Iterable[Slice], size_min_bytes: int) -> list[AgedRange]:
+    """Return the same ranges cut into pieces of `size_min_bytes` of the slices or a little more, for several
+    workers to share.
+
+    Cuts lie where index parts begin: at exact floors, which are known without a read.
+    """
+    weights: dict[bytes, int] = {}
+    for piece in slices:
+        top = piece.segment.top
+        ends = [offset + size for offset, size in zip(top.offsets, top.sizes)]
+        for floor, ceiling, begin, end in zip(top.floors, [*top.floors[1:], None], [0, *ends], ends):
+            is_hidden = ceiling is not None and ceiling <= piece.start
+            if not is_hidden and piece.overlaps(floor, None):
+                floor = max(floor, piece.start)
+                weights[floor] = weights.get(floor, 0) + end - begin
+    floors = sorted(weights)
+    found: list[AgedRange] = []
+    for item in ranges:
+        start = item.start
+        first = bisect_right(floors, start)
+        last = len(floors) if item.stop is None else bisect_left(floors, item.stop)
+        size_bytes = weights[floors[first - 1]] if first else 0  # of the part that the range begins in
+        for floor in floors[first:last]:
+            if size_bytes >= size_min_bytes:
+                found.append(item._replace(start=start, stop=floor))
+                start, size_bytes = floor, 0
+            size_bytes += weights[floor]
+        found.append(item._replace(start=start))
     return found
 
 

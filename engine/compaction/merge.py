@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from lamina.engine.discards import Discards
 from lamina.engine.entry import DELETE, INSERT, INVALID, REPLACE, VANISHED, combine
-from lamina.engine.errors import CorruptionError
+from lamina.engine.errors import ContradictionError, CorruptionError
 from lamina.engine.run import Slice
 from lamina.engine.segment import format as fmt
 from lamina.engine.segment.block import Block
@@ -305,13 +305,7 @@ def combine_columns(pieces: list[Columns], *, counted: bool, is_last: bool, path
                 if kind == VANISHED:
                     del kinds[key], newer[key]
                 elif kind == INVALID:
-                    raise CorruptionError(
-                        path,
-                        0,
-                        f"entries of key {key[:64]!r} contradict each other",
-                        None,
-                        (newer[key], kinds[key]),
-                    )
+                    raise ContradictionError(path, key, newer[key], kinds[key])
                 else:
                     newer[key] = kind
         kinds.update(newer)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from operator import lt
 
@@ -25,7 +25,7 @@ from lamina.engine.entry import DELETE, INSERT, REMOVE, REPLACE
 from lamina.engine.errors import CorruptionError
 from lamina.engine.filenames import segment_name
 from lamina.engine.filesystem import FileSystem
-from lamina.engine.findings import Findings
+from lamina.engine.findings import NOTHING, Extent, Findings
 from lamina.engine.segment import format as fmt
 from lamina.engine.segment.block import Block
 from lamina.engine.segment.filter import filter_shape, hash_key, may_contain, unpack_filter
@@ -51,19 +51,24 @@ def check_segment(
     *,
     size_bytes: int | None = None,
     bounds: Iterable[bytes] = (),
+    extent: Extent = NOTHING,
+    on_read: Callable[[int], None] = lambda size_bytes: None,
 ) -> SegmentWalk | None:
     """Check segment `number` and return what was counted; None if it could not be opened or read whole.
 
-    `bounds`: keys for which to count what lies before them. Damage goes to `findings`; nothing is raised.
+    `bounds`: keys for which to count what lies before them. `extent`: what is lost if it cannot be opened.
+    `on_read` is told of bytes as they are read. Damage goes to `findings`; nothing is raised.
     """
     path = os.path.join(directory, segment_name(number))
     segment: SegmentReader | None = None
-    with findings.gathering(path, lost_bytes=size_bytes or 0):
+    with findings.gathering(path, lost=extent if extent.size_bytes else Extent(size_bytes or 0)):
         segment = open_uncached(fs, directory, number, size_bytes)
     if segment is None:
         return None
-    with findings.gathering(path, lost_bytes=segment.size_bytes):
-        walk = SegmentWalk(segment, findings, bounds)
+    p = segment.properties
+    whole = Extent(segment.size_bytes, p.entries, segment.part_floors[0], p.ceiling)
+    with findings.gathering(path, lost=whole):
+        walk = SegmentWalk(segment, findings, bounds, on_read)
         walk.run()
         return walk if walk.is_readable else None
     return None
@@ -76,8 +81,15 @@ class SegmentWalk:
     something could not be read: then the sums are not those of the file.
     """
 
-    def __init__(self, segment: SegmentReader, findings: Findings, bounds: Iterable[bytes]) -> None:
+    def __init__(
+        self,
+        segment: SegmentReader,
+        findings: Findings,
+        bounds: Iterable[bytes],
+        on_read: Callable[[int], None] = lambda size_bytes: None,
+    ) -> None:
         self.segment = segment
+        self._on_read = on_read
         self.is_readable = True
         self.before = dict.fromkeys(bounds, (0, 0))
         self.entries = 0
@@ -101,18 +113,31 @@ class SegmentWalk:
             try:
                 part = self.segment.part(p)
             except CorruptionError as error:
-                self._unreadable(error, offset - end)
+                entries = top.entries[p + 1] - top.entries[p]
+                stop = top.floors[p + 1] if p + 1 < len(top.floors) else self.segment.properties.ceiling
+                # Its blocks may be sound, but nobody finds them without it.
+                self._unreadable(error, Extent(offset - end, entries, top.floors[p], stop))
             else:
                 self._findings.expect(self._path, f"offset of block 0 of part {p}", end, part.offsets[0])
                 self._check_part(p, part)
+            self._on_read(offset + top.sizes[p] - end)
             end = offset + top.sizes[p]
         if self.is_readable:
             self._check_properties()
 
-    def _unreadable(self, error: CorruptionError, lost_bytes: int) -> None:
+    def _unreadable(self, error: CorruptionError, lost: Extent) -> None:
         self.is_readable = False
-        with self._findings.gathering(self._path, lost_bytes=lost_bytes):
+        with self._findings.gathering(self._path, lost=lost):
             raise error
+
+    def _extent_of(self, p: int, part: Part, b: int) -> Extent:
+        """Return what is lost with block `b` of `part`, the `p`th."""
+        size_bytes, entries = part.offsets[b + 1] - part.offsets[b], part.entries[b + 1] - part.entries[b]
+        floors = [*part.floors[b + 1 : b + 2], *self.segment.part_floors[p + 1 : p + 2]]
+        stop: bytes | None = floors[0] if floors else self.segment.properties.ceiling
+        if stop is not None and not fmt.is_exact(stop):
+            stop = fmt.upper_bound(stop)
+        return Extent(size_bytes, entries, part.floors[b], stop)
 
     def _check_part(self, p: int, part: Part) -> None:
         findings, path, top = self._findings, self._path, self.segment.top
@@ -134,7 +159,7 @@ class SegmentWalk:
                 try:
                     block = self.segment.decode_block(part, i, frame)
                 except CorruptionError as error:
-                    self._unreadable(error, part.offsets[i + 1] - part.offsets[i])
+                    self._unreadable(error, self._extent_of(p, part, i))
                 else:
                     self._check_block(part, i, block)
 

@@ -243,6 +243,14 @@ class SegmentReader:
             raise CorruptionError(self.path, offset, "entries of data block")
         return block
 
+    def payload(self, part: Part, number: int) -> tuple[bytes, int]:
+        """Return block `number` of `part` as it was before compression, and how many bytes it takes on disk.
+
+        Cost: one read; nothing is cached. Errors: CorruptionError.
+        """
+        (frame,) = self.read_frames(part, number, number + 1)
+        return fmt.decode_frame(self.path, self._salt, part.offsets[number], frame, fmt.DATA), len(frame)
+
     def read_blocks(self, part: Part, start: int, stop: int) -> list[Block]:
         """Return blocks ``start..stop-1``; those that are not cached are read together and not cached."""
         blocks = part.blocks[start:stop]

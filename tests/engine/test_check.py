@@ -11,9 +11,9 @@ import pytest
 import lamina.engine as engine
 from harness.databases import PATH, OpenDb
 from harness.memory_filesystem import MemoryFileSystem
-from lamina.engine.check import assert_consistent, check_database, check_directory
+from lamina.engine.check import assert_consistent, check_database, check_directory, check_log_files
 from lamina.engine.entry import INSERT, REMOVE, REPLACE
-from lamina.engine.filenames import MANIFEST, parse_name
+from lamina.engine.filenames import MANIFEST, REPAIR_FOLDER, parse_name
 from lamina.engine.findings import Finding, Findings
 from lamina.engine.manifest import Manifest, SliceRecord, decode_manifest, encode_manifest
 from lamina.engine.segment import format as fmt
@@ -309,6 +309,65 @@ def test_damage_inside_a_log_is_an_error(open_db: OpenDb) -> None:
     assert finding.path == log
     with pytest.raises(engine.CorruptionError):
         open_db(fs=fs)
+
+
+def test_logs_are_clean_torn_damaged_or_unused(open_db: OpenDb) -> None:
+    fs, log = with_a_log(open_db)
+    content = fs.files()[log]
+
+    def state() -> tuple[str, int, int]:
+        found = {state.path: state for state in check_log_files(PATH, fs, Findings())}[log]
+        return found.state, found.frames, found.frames_behind
+
+    assert state() == ("clean", 20, 0)
+    fs.truncate_file(log, len(content) - 40)
+    assert state()[0] == "torn"
+    fs.put_file(log, content)
+    fs.flip(log, len(content) // 2)
+    kind, frames, behind = state()
+    assert kind == "damaged"
+    assert 18 <= frames <= 20
+    assert 0 < behind < 19
+    fs.put_file(log, content[:44])
+    assert state() == ("unused", 0, 0)
+    assert check_log_files(PATH, fs, Findings(), first=1 << 30) == []
+    fs.flip(log, 3)
+    fs.put_file(log, fs.files()[log] + b"more")
+    assert state()[0] == "damaged"
+
+
+def test_a_quick_check_reads_no_blocks(open_db: OpenDb) -> None:
+    fs = closed(open_db)
+    path = files(fs, "seg")[0]
+    read: list[int] = []
+    assert check_directory(PATH, fs, on_read=read.append) == []
+    sizes = sum(len(fs.files()[path]) for path in files(fs, "seg"))
+    assert sizes // 2 < sum(read) < sizes
+    fs.flip(path, fmt.HEADER.size + fmt.FRAME.size + 30)
+    assert check_directory(PATH, fs, is_quick=True) == []
+    fs.flip(path, len(fs.files()[path]) - 5)
+    (finding,) = check_directory(PATH, fs, is_quick=True)
+    assert (finding.severity, finding.path) == ("error", path)
+    assert finding.lost_bytes > 0
+    assert finding.lost_entries > 0
+
+
+def test_what_cannot_be_read_is_bounded_by_keys(open_db: OpenDb) -> None:
+    fs = closed(open_db)
+    path = files(fs, "seg")[0]
+    fs.flip(path, fmt.HEADER.size + fmt.FRAME.size + 30)
+    (finding,) = errors(check_directory(PATH, fs))
+    assert 0 < finding.lost_entries < 60
+    assert finding.start is not None
+    assert finding.stop is not None
+    assert finding.start <= b"k000" < finding.stop <= b"k090"
+
+
+def test_what_a_broken_repair_has_left_is_a_warning(open_db: OpenDb) -> None:
+    fs = closed(open_db)
+    fs.make_directory(f"{PATH}/{REPAIR_FOLDER}")
+    (finding,) = check_directory(PATH, fs)
+    assert (finding.severity, finding.path) == ("warning", f"{PATH}/{REPAIR_FOLDER}")
 
 
 # -- segments whose checksums are right and whose content is not -----------------------------------------

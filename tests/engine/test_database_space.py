@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import lamina.engine as engine
 from harness.databases import PATH, OpenDb
-from harness.fault_filesystem import FaultFileSystem, inject_when, no_faults, pause
+from harness.fault_filesystem import FaultFileSystem, Operation, fail_when, inject_when, no_faults, pause
 from harness.memory_filesystem import MemoryFileSystem
 from lamina.engine.errors import ClosedError
 
@@ -148,6 +149,49 @@ def test_a_checkpoint_on_disk_shares_files(tmp_path: Path) -> None:
     assert any(path.suffix == ".seg" for path in shared)
     with engine.open(tmp_path / "copy", background="inline") as copy:
         assert copy.count() == 200
+
+
+def test_a_checkpoint_where_nothing_can_be_linked(open_db: OpenDb, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lamina.engine.checkpoint._COPY_BYTES", 100)  # files are copied in pieces
+    faults = FaultFileSystem(MemoryFileSystem(), fail_when(lambda o: o.kind == "link", errno.EXDEV))
+    db = open_db(fs=faults)
+    fill(db, b"k", 200)
+    db.checkpoint("/stores/copy")
+    copy = open_db("/stores/copy", fs=faults)
+    assert dict(copy.scan()) == dict(db.scan())
+    copies = {o.path for o in faults.log if o.kind == "create" and o.path.startswith("/stores/copy/0")}
+    assert copies <= {o.path for o in faults.log if o.kind == "sync"}
+
+
+def test_closing_waits_for_a_checkpoint(open_db: OpenDb) -> None:
+    gate, begun = threading.Event(), threading.Event()
+    faults = FaultFileSystem(MemoryFileSystem())
+    db = open_db(fs=faults)
+    fill(db, b"k", 200)
+    expected = dict(db.scan())
+
+    def is_first_link(operation: Operation) -> bool:
+        is_first = operation.kind == "link" and not begun.is_set()
+        if is_first:
+            begun.set()
+        return is_first
+
+    faults.plan = inject_when(is_first_link, pause(gate))
+    maker = threading.Thread(target=db.checkpoint, args=("/stores/copy",))
+    maker.start()
+    assert begun.wait(10)
+    closer = threading.Thread(target=db.close)
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive()
+    gate.set()
+    maker.join(10)
+    closer.join(10)
+    assert not closer.is_alive()
+    assert dict(open_db("/stores/copy", fs=faults).scan()) == expected
+    with pytest.raises(ClosedError):
+        db.checkpoint("/stores/other")
+    assert not faults.exists("/stores/other")
 
 
 # -- compaction ----------------------------------------------------------------------------------------

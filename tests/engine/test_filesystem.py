@@ -118,6 +118,7 @@ def random_operation(random: Random, fs: FileSystem, root: str) -> object:
                 lambda: fs.list_directory(path),
                 lambda: fs.make_directory(path),
                 lambda: fs.remove(path),
+                lambda: fs.remove_directory(path),
                 lambda: fs.replace(path, other),
                 lambda: fs.link(path, other),
                 lambda: fs.sync_directory(path),
@@ -521,6 +522,7 @@ def test_every_operation_is_counted_and_logged() -> None:
     assert fs.boot_id() == fs.inner.boot_id()
     reader.close()
     fs.remove("/db/b")
+    fs.remove_directory("/db/x")
     lock.release()
     assert [(operation.kind, operation.path) for operation in fs.log] == [
         ("make_directory", "/db/x"),
@@ -537,8 +539,9 @@ def test_every_operation_is_counted_and_logged() -> None:
         ("open_read", "/db/c"),
         ("read", "/db/c"),
         ("remove", "/db/b"),
+        ("remove_directory", "/db/x"),
     ]
-    assert [operation.index for operation in fs.log] == list(range(14))
+    assert [operation.index for operation in fs.log] == list(range(15))
     assert [operation.size_bytes for operation in fs.log if operation.size_bytes] == [4, 2, 10]
     assert [operation.target for operation in fs.log if operation.target] == ["/db/b", "/db/c"]
     assert fs.injected == []

@@ -20,6 +20,7 @@ LIMITS = {
     "level_runs_max": (2, 64),
     "rate_limit_bytes_per_s": (0, 1 << 46),
     "open_files_max": (8, 1 << 20),
+    "workers": (1, 256),
 }
 CHOICES = {
     "sync": ("always", "everysec", "no"),

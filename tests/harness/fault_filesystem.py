@@ -49,8 +49,8 @@ from harness.memory_filesystem import MemoryWritableFile
 from lamina.engine.filesystem import FileLock, FileSystem, ReadableFile, WritableFile
 
 KINDS = frozenset(
-    "create open_append open_read list_directory make_directory remove replace link sync_directory lock "
-    "read write sync truncate".split()
+    "create open_append open_read list_directory make_directory remove remove_directory replace link "
+    "sync_directory lock read write sync truncate".split()
 )
 
 Result = TypeVar("Result")
@@ -262,6 +262,9 @@ class FaultFileSystem:
             self._space.removed(path)
 
         self._perform("remove", path, effect)
+
+    def remove_directory(self, path: str) -> None:
+        self._perform("remove_directory", path, lambda: self.inner.remove_directory(path))
 
     def replace(self, source: str, target: str) -> None:
         def effect() -> None:

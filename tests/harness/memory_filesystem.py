@@ -393,6 +393,13 @@ class MemoryFileSystem:
             folder, name = self._place(path)
             _change_names((folder, name, None))
 
+    def remove_directory(self, path: str) -> None:
+        with self._lock:
+            if self._folder(path).entries:
+                raise _error(errno.ENOTEMPTY, path)
+            folder, name = self._place(path)
+            _change_names((folder, name, None))
+
     def replace(self, source: str, target: str) -> None:
         with self._lock:
             # The order of the checks is Linux's, as the contract test compares every error with the disk's.
