@@ -131,7 +131,7 @@ _NOTES: Final = {
     ),
     "hash": ("The expiry of fields is that of Redis 7.4.",),
     "server": (
-        "SAVE and BGSAVE write memtables into segments and sync them; what was written is in the log anyway.",
+        "SAVE and BGSAVE write an RDB file for Redis to read; what was written is in the log anyway.",
         "BGREWRITEAOF compacts the database in the background.",
         "FLUSHALL and FLUSHDB take constant time; ASYNC and SYNC make no difference.",
         "MEMORY USAGE counts what a key takes on disk, before compression, and in the caches.",
@@ -140,6 +140,7 @@ _NOTES: Final = {
         "INFO has a section of its own, `# Lamina`, about the engine; MEMORY STATS has fields `lamina.*`.",
         "REPLICAOF NO ONE succeeds; every other wish for replication is refused. MODULE loads nothing.",
         "DEBUG has what tests of clients use: its HELP lists it.",
+        "CHECKPOINT is Lamina's own: it makes a database of its own, by hard links, below `dir`.",
         "SHUTDOWN keeps everything whatever its options say; with SAVE the next start has no log to replay.",
     ),
     "string": (

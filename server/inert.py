@@ -15,7 +15,6 @@ from lamina.server.parameters import (
     INT_MAX,
     Choices,
     Enum,
-    FileName,
     Integer,
     Memory,
     MemoryOrPercent,
@@ -111,12 +110,13 @@ _FILES: list[Parameter[Any]] = [
     YesNo(True, f"{WITHOUT_EFFECT}: every write is logged.").named("appendonly"),
     _fixed_text("appendfilename", "appendonly.aof"),
     _fixed_text("appenddirname", "appendonlydir"),
-    FileName("dump.rdb", _NOTHING, access="protected").named("dbfilename"),
     *_flags(True, "aof-load-truncated aof-rewrite-incremental-fsync aof-use-rdb-preamble"),
     *_flags(False, "aof-disable-auto-gc aof-timestamp-enabled no-appendfsync-on-rewrite"),
     _integer("auto-aof-rewrite-percentage", 100),
     _memory("auto-aof-rewrite-min-size", 64 * MIB),
-    *_flags(True, "rdb-save-incremental-fsync rdbchecksum rdbcompression stop-writes-on-bgsave-error"),
+    YesNo(True, f"{WITHOUT_EFFECT}: every write is logged, whatever becomes of an RDB file.").named(
+        "stop-writes-on-bgsave-error"
+    ),
     *_flags(False, "rdb-del-sync-files"),
     _enum("sanitize-dump-payload", "no", "no yes clients"),
 ]

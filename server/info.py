@@ -3,7 +3,7 @@
 Names are Redis's, so that what reads INFO of a Redis (redis_exporter, redis-cli --stat, client libraries)
 reads this; where Redis's word is about its own mechanism, the value is that of ours which serves the purpose:
 
-    rdb_...     SAVE and BGSAVE: flushing and syncing
+    rdb_...     SAVE and BGSAVE: writing an RDB file
     aof_...     the write-ahead log; rewriting is compaction
 
 The section `# Lamina` tells of the engine: levels, memory, caches, stalls, errors.

@@ -100,6 +100,9 @@ class Settings:
 
     requirepass = Data(b"", "Password of the default user; empty: none is asked for.")
     enable_debug_command = Enum("no", "no yes local", "Who may use DEBUG.", access="fixed")
+    enable_checkpoint_command = Enum(
+        "local", "no yes local", "Who may use CHECKPOINT. Lamina's own.", access="fixed"
+    )
 
     # --- The process
 
@@ -134,10 +137,18 @@ class Settings:
     appendfsync = Enum(
         "everysec", "everysec always no", "When the log is synced: each tick, second, or never."
     )
-    save = Save(
-        ((3600, 1), (300, 100), (60, 10000)),
-        "Shown for Redis's clients. Every write is logged, so there is no need for snapshots.",
+    dbfilename = FileName(
+        "dump.rdb", "File in `dir` that SAVE and BGSAVE write, for Redis to read.", access="protected"
     )
+    # Redis's default writes a file every hour at least. Of a database larger than memory that must be wanted.
+    save = Save(
+        (),
+        "Write it when so many seconds have passed and so many changes made; empty: only when asked."
+        " Nothing depends on it: every write is logged.",
+    )
+    rdbcompression = YesNo(True, "Compress strings in that file, and in what DUMP returns.")
+    rdbchecksum = YesNo(True, "End that file with a checksum.", access="fixed")
+    rdb_save_incremental_fsync = YesNo(True, "Sync that file every 4 MB while it is written, not at its end.")
     memory = Memory(
         256 * MIB, 2 * MIB, 1 << 46, "Memory for memtables and caches together. Lamina's own.", access="fixed"
     )

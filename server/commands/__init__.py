@@ -9,6 +9,7 @@ from __future__ import annotations
 from lamina.server.commands import (
     acl,
     alike,
+    checkpoint,
     client,
     client_tracking,
     cluster,
@@ -19,6 +20,7 @@ from lamina.server.commands import (
     introspection,
     list,  # noqa: A004
     metrics,
+    migration,
     monitor,
     pubsub,
     replication,
@@ -36,6 +38,7 @@ ALIKE = alike
 
 GROUPS = (
     acl,
+    checkpoint,
     client,
     client_tracking,
     cluster,
@@ -46,6 +49,7 @@ GROUPS = (
     introspection,
     list,
     metrics,
+    migration,
     monitor,
     pubsub,
     replication,

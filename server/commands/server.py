@@ -210,10 +210,10 @@ def lastsave(client: Client, argv: list[bytes]) -> int:
     arity=1,
     flags="admin noscript no_async_loading no_multi",
     since="1.0.0",
-    complexity="O(N) bytes in memtables",
+    complexity="O(N) bytes",
 )
 def save(client: Client, argv: list[bytes]) -> Simple:
-    """Write the memtables into segments and sync everything, while all clients wait.
+    """Write the database as an RDB file, while all clients wait.
 
     SAVE
     """
@@ -226,11 +226,11 @@ def save(client: Client, argv: list[bytes]) -> Simple:
     arity=-1,
     flags="admin noscript no_async_loading",
     since="1.0.0",
-    complexity="O(1)",
+    complexity="O(1); another process reads the database and writes the file",
     notes=("3.2.2: SCHEDULE.",),
 )
 def bgsave(client: Client, argv: list[bytes]) -> Simple:
-    """Write the memtables into segments and sync everything, in the background.
+    """Write the database as an RDB file in the background.
 
     BGSAVE [SCHEDULE]
     """
@@ -260,11 +260,11 @@ def bgrewriteaof(client: Client, argv: list[bytes]) -> Simple:
     arity=-1,
     flags="admin noscript loading stale no_multi allow_busy",
     since="1.0.0",
-    complexity="O(1); O(N) bytes in memtables with SAVE",
+    complexity="O(1); O(N) bytes with SAVE",
     notes=("7.0.0: NOW, FORCE and ABORT.",),
 )
 def shutdown(client: Client, argv: list[bytes]) -> Any:
-    """Stop the server. What was written is kept in any case; SAVE also writes the memtables into segments.
+    """Stop the server. What was written is kept in any case; SAVE also writes an RDB file.
 
     SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]
     """
@@ -280,7 +280,7 @@ def shutdown(client: Client, argv: list[bytes]) -> Any:
     server = client.server
     try:
         if b"SAVE" in options:
-            server.saver.close()  # a save that runs in the background comes first
+            server.saver.stop_save()  # its file would be an older one
             server.saver.save()
         elif b"NOSAVE" not in options:
             server.commit_now()

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from lamina.server import events
 from lamina.server.elements import Elements
@@ -50,6 +50,37 @@ _SETTLED_AT_ONCE = 1024
 """Expired fields that one command removes for others: some milliseconds."""
 
 
+class Place(NamedTuple):
+    """Where the fields and times of a hash are. `times_id` and `due_ms` are 0 if no field expires."""
+
+    id: int
+    size: int
+    form: int
+    times_id: int
+    due_ms: int
+
+
+def place_of(body: bytes) -> Place:
+    """Return what the body of a hash's record says. Errors: ValueError."""
+    if len(body) == COLLECTION.size:
+        hash_id, size, form = COLLECTION.unpack(body)
+        return Place(hash_id, size, form, 0, 0)
+    _check_size(body)
+    hash_id, size, form = COLLECTION.unpack_from(body)
+    times_id, _, due_ms = _TIMES.unpack_from(body, COLLECTION.size)
+    return Place(hash_id, size, form, times_id, due_ms)
+
+
+def timed_body(hash_id: int, size: int, form: int, times_id: int, times: int, due_ms: int) -> bytes:
+    """Return the body of the record of a hash of whose fields `times` expire, the first at `due_ms`."""
+    return COLLECTION.pack(hash_id, size, form) + _TIMES.pack(times_id, times, due_ms)
+
+
+def _check_size(body: bytes) -> None:
+    if len(body) != COLLECTION.size + _TIMES.size:
+        raise ValueError(f"a hash's record of {len(body)} bytes")
+
+
 class Hash(Collection, tag=HASH, name=b"hash"):
     """A hash."""
 
@@ -69,10 +100,9 @@ class Hash(Collection, tag=HASH, name=b"hash"):
     @classmethod
     def decode_body(cls, keyspace: Keyspace, body: bytes) -> Hash:
         """Return the hash; its elements are read when they are needed."""
-        if len(body) == COLLECTION.size:
+        if len(body) == COLLECTION.size:  # the short way for most
             return cls(keyspace, *COLLECTION.unpack(body))
-        if len(body) != COLLECTION.size + _TIMES.size:
-            raise ValueError(f"a hash's record of {len(body)} bytes")
+        _check_size(body)
         record = cls(keyspace, *COLLECTION.unpack_from(body))
         times_id, size, record.fields_due_ms = _TIMES.unpack_from(body, COLLECTION.size)
         record.times = FieldTimes(keyspace, times_id, size)

@@ -44,7 +44,8 @@ def test_values_are_attributes_of_their_type(config: Config) -> None:
     assert config.protected_mode is True
     assert config.requirepass == b""
     assert config.appendfsync == "everysec"
-    assert config.save == ((3600, 1), (300, 100), (60, 10000))
+    assert config.save == ()
+    assert config.dbfilename == "dump.rdb"
     assert config.client_output_buffer_limit["pubsub"] == (32 << 20, 8 << 20, 60)
     config.set({b"maxclients": b"7", b"requirepass": b"\xff", b"bind": b"* -::*", b"timeout": b"9"})
     assert config.maxclients == 7

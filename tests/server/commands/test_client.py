@@ -353,6 +353,18 @@ class TestPause:
         local.wait_out(500)
         assert other.pushed() == [b"OK"]
 
+    @pytest.mark.parametrize("mode", ["ALL", "WRITE"])
+    def test_nothing_expires_by_itself(self, local: LocalClient, mode: str) -> None:
+        local("SET", "k", 1, "PX", 10)
+        other = local.connect()
+        other("CLIENT", "PAUSE", 1000, mode)
+        local.wait_out(500)
+        # The engine's count: while all is paused, DBSIZE would wait.
+        assert local.server.databases.keyspaces[0].count_keys() == 1
+        local.wait_out(500)
+        local.wait_out(100)
+        assert local("DBSIZE") == 0
+
     def test_a_paused_client_may_be_killed(self, local: LocalClient) -> None:
         other = local.connect()
         local("CLIENT", "PAUSE", 1000, "WRITE")
