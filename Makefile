@@ -73,6 +73,7 @@ docs: $(INSTALLED)
 	$(PYTHON) benchmarks/plot.py
 	$(PYTHON) -m lamina.server.commandpage docs/commands.md
 	$(PYTHON) -m lamina.server.configurationpage docs/configuration.md
+	$(PYTHON) -m lamina.tools.toolspage docs/tools.md
 
 # Leaves databases alone: `data` is yours.
 clean:

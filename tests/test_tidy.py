@@ -34,13 +34,23 @@ ENGINE_LAYERS: tuple[tuple[str, str], ...] = (
     # A package stands for its __init__; its modules are listed one by one.
     ("foundations", "errors checksum filenames filesystem findings options metrics columns"),
     ("entries", "entry batch discards"),
-    ("storage", "wal logs memtable cache segment segment.format segment.block segment.filter"),
+    ("storage", "wal logs pile memtable cache segment segment.format segment.block segment.filter"),
     ("segments", "segment.writer segment.reader segment.check"),
     ("structure", "run levels rows layers manifest version invariants"),
     ("upkeep", "compaction compaction.picker compaction.merge compaction.layout compaction.job"),
-    ("opening", "recovery opening obsolete resolution staging host planning"),
-    ("processes", "workers worker trouble background"),
-    ("database", "forks stalls statistics reading writing snapshot checkpoint check database"),
+    ("opening", "recovery opening obsolete resolution staging host planning rewriting sorting"),
+    ("processes", "workers worker pool trouble background"),
+    (
+        "database",
+        "forks stalls statistics reading writing snapshot checkpoint check database rebuilding bulk",
+    ),
+    (
+        "repair",
+        (
+            "repair.report repair.frames repair.salvage repair.logs repair.arrange repair.numbers"
+            " repair.rewrite repair.inventory repair.stack repair.swap repair.work repair"
+        ),
+    ),
     ("door", "__init__ __main__"),
 )
 
@@ -51,6 +61,14 @@ SERVER_LAYERS: tuple[tuple[str, str], ...] = (
         (
             "errors version numbers longdouble splitting glob clock events encoding limits names redaction"
             " registry stats slowlog latency lolwut"
+        ),
+    ),
+    (
+        "rdb",
+        (
+            "rdb rdb.errors rdb.opcodes rdb.rules rdb.values rdb.crc64 rdb.lzf rdb.lengths rdb.counting"
+            " rdb.source rdb.listpack rdb.ziplist rdb.intset rdb.zipmap rdb.modules rdb.streams rdb.decoding"
+            " rdb.listpacking rdb.streampacking rdb.encoding rdb.loading rdb.saving rdb.payload"
         ),
     ),
     ("words", "args replies protocol aclcategories syntaxes keyspecs commanddocs"),
@@ -65,16 +83,19 @@ SERVER_LAYERS: tuple[tuple[str, str], ...] = (
             " memoryusage"
         ),
     ),
+    ("exchange", "readahead rdbvalues rdbentries dumping rdbsaving rdbprocess"),
     ("clients", "client blocking clientlist monitoring tracking pubsub protection"),
-    ("dispatch", "dispatch failures"),
-    ("upkeep", "syncing durability saving supervision applying cron info debugging"),
+    ("dispatch", "dispatch failures migrating"),
+    ("upkeep", "syncing durability checkpointing saving supervision applying cron info debugging"),
     ("server", "server"),
     (
         "commands",
         (
-            "commands commands.help commands.acl commands.alike commands.client commands.client_tracking"
+            "commands commands.help commands.acl commands.alike commands.checkpoint commands.client"
+            " commands.client_tracking"
             " commands.cluster commands.connection commands.debug commands.generic commands.hash"
-            " commands.introspection commands.list commands.metrics commands.monitor commands.pubsub"
+            " commands.introspection commands.list commands.metrics commands.migration commands.monitor"
+            " commands.pubsub"
             " commands.replication commands.server commands.set commands.sort commands.sorted_set"
             " commands.sorted_set_args commands.sorted_set_pops commands.string commands.transactions"
             " commands.waiting"

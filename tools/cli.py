@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Final
 
 from lamina.server.version import VERSION
-from lamina.tools import serve
 
-VERBS: dict[str, tuple[Callable[[list[str]], int], str]] = {
-    # verb: (function of the arguments that returns the exit status, what it does)
-    "serve": (serve.main, "serve a database over Redis's protocol"),
+VERBS: dict[str, tuple[str, str]] = {
+    # verb: (module whose main takes the arguments and returns the exit status, what it does)
+    "check": ("lamina.tools.check", "say what is wrong with a database"),
+    "repair": ("lamina.tools.repair", "make a damaged database one that opens, and say what is lost"),
+    "serve": ("lamina.tools.serve", "serve a database over Redis's protocol"),
+    "dump": ("lamina.tools.dump", "show what is in a segment, a log, a manifest or a whole database"),
+    "find": ("lamina.tools.find", "show every place where a key occurs, newest first"),
+    "stats": ("lamina.tools.stats", "say what is in a database and how it lies on the disk"),
+    "backup": ("lamina.tools.backup", "keep states of a database in a repository of backups"),
+    "restore": ("lamina.tools.restore", "make a new database of a backup"),
+    "compact": ("lamina.tools.compact", "give back the space of what is no longer alive"),
+    "import": ("lamina.tools.importing", "take keys over from Redis's files, from commands or JSON lines"),
+    "export": ("lamina.tools.exporting", "write keys as an RDB file, as commands or as JSON lines"),
 }
 
 
@@ -28,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     if verb is None:
         sys.stderr.write(f"lamina: no verb {arguments[0]!r}\n{usage()}")
         return 2
-    return verb[0](arguments[1:])
+    # Imported here and not above: a server should not pay for what the other verbs need, nor they for it.
+    run: Callable[[list[str]], int] = importlib.import_module(verb[0]).main
+    return run(arguments[1:])
 
 
 def usage() -> str:

@@ -1,13 +1,11 @@
 """Whether what the server has written fits together: records, elements, indexes, counts and caches.
 
-    elements     every element lies under an id that one record owns, and every collection has as many as it
-                 says
-    indexes      hold exactly the keys that expire, and hashes whose fields do, at the times in the records
-    counts       what the engine counts is what a scan finds
+    data         records, elements, indexes and state fit together: tools/logical.py says how
+    counts       what a keyspace counts is what a scan finds
     areas        nothing lies under the number of a database that was flushed, or in an unknown area
     caches       what memory holds of a key is what the engine does
 
-`check_databases` asserts all of it. Cost: a scan of everything.
+`check_databases` asserts all of it. Cost: a scan of everything, or two.
 """
 
 from __future__ import annotations
@@ -27,10 +25,9 @@ from lamina.server.encoding import (
     U64,
 )
 from lamina.server.keyspace import Keyspace
-from lamina.server.records import BigString, Collection, Record, String, decode_record
-from lamina.server.types.bigstrings import CHUNK_SIZE
-from lamina.server.types.hashes import Hash
-from lamina.server.types.zsets import ZSet
+from lamina.server.records import Collection, String, decode_record
+from lamina.tools.logical import check_logical
+from lamina.tools.rediskeys import ids_of
 
 Areas = dict[tuple[int, bytes], dict[bytes, bytes]]
 """Entries without the beginnings of their keys, by physical database and area."""
@@ -39,6 +36,8 @@ Areas = dict[tuple[int, bytes], dict[bytes, bytes]]
 def check_databases(databases: Databases) -> None:
     """Assert that everything the engine and the caches hold fits together."""
     databases.stage_records()
+    problems = check_logical(databases.store.db)
+    assert not problems, "\n".join(map(str, problems))
     areas = read_areas(databases)
     owners: Counter[int] = Counter()
     for keyspace in databases.keyspaces:
@@ -70,10 +69,9 @@ def _is_beyond(databases: Databases, pdb: int) -> bool:
 def _check_keyspace(keyspace: Keyspace, areas: Areas, owners: Counter[int]) -> None:
     """Check one database and take its areas away."""
     pdb = keyspace.pdb
-    raws, elements, expiring, field_expiring = (
+    raws, _, expiring, field_expiring = (
         areas.pop((pdb, area), {}) for area in (RECORD, ELEMENT, EXPIRY, FIELD_EXPIRY)
     )
-    expected: dict[int, int | None] = {}
     due, fields_due = set(), set()
     for key, raw in raws.items():
         _check_caches(keyspace, key, raw)
@@ -87,17 +85,18 @@ def _check_keyspace(keyspace: Keyspace, areas: Areas, owners: Counter[int]) -> N
         if isinstance(value, Collection):
             assert value.size > 0, f"{key!r} is empty"
             value.check()
-        counts = elements_of(value)
-        owners.update(counts.keys())
-        expected |= counts
+        owners.update(number for number, _ in ids_of(value))
     assert set(expiring) == due, (keyspace, set(expiring) ^ due)
     assert set(field_expiring) == fields_due, (keyspace, set(field_expiring) ^ fields_due)
     assert keyspace.count_keys() == len(raws)
     assert keyspace.count_expiring() == len(due)
     assert keyspace.count_hashes_expiring() == len(fields_due)
-    for next_ms, index in ((keyspace.next_due_ms, due), (keyspace.next_field_due_ms, fields_due)):
+    for floor_ms, next_ms, index in (
+        (keyspace.due_floor_ms, keyspace.next_due_ms, due),
+        (keyspace.field_due_floor_ms, keyspace.next_field_due_ms, fields_due),
+    ):
+        assert floor_ms <= next_ms
         assert not index or next_ms <= int.from_bytes(min(index)[:8], "big"), f"{keyspace} will not look"
-    _check_elements(keyspace, elements, expected)
     prefix = keyspace.record_prefix
     hot = [
         key[len(prefix) :] for key in (*keyspace.store.hot, *keyspace.store.warm) if key.startswith(prefix)
@@ -105,35 +104,6 @@ def _check_keyspace(keyspace: Keyspace, areas: Areas, owners: Counter[int]) -> N
     for key in (*keyspace.cache, *keyspace.cold, *hot):
         assert key in raws, f"{key!r} is cached, and not there"
     assert not keyspace.cache.keys() & keyspace.cold.keys()
-
-
-def elements_of(value: Record) -> dict[int, int | None]:
-    """Return the ids that a record owns, and how many entries lie under each; None where that is open."""
-    if isinstance(value, BigString):
-        return {value.id: None}
-    if isinstance(value, ZSet):
-        return {value.id: 2 * value.size}
-    if isinstance(value, Hash) and value.times is not None:
-        return {value.id: value.size, value.times.id: 2 * value.times.size}
-    return {value.id: value.size} if isinstance(value, Collection) else {}
-
-
-def _check_elements(
-    keyspace: Keyspace, elements: dict[bytes, bytes], expected: dict[int, int | None]
-) -> None:
-    found = Counter(int.from_bytes(key[:8], "big") for key in elements)
-    orphans = found.keys() - expected.keys()
-    assert not orphans, f"{keyspace}: elements of no collection: {[(n, found[n]) for n in orphans]}"
-    for number, count in expected.items():
-        assert found[number], f"{keyspace}: collection {number} has no elements"
-        assert count is None or found[number] == count, (
-            f"{keyspace}: {number} has {found[number]}, not {count}"
-        )
-    assert all(len(chunk) <= CHUNK_SIZE for key, chunk in elements.items() if expected[_id_of(key)] is None)
-
-
-def _id_of(element: bytes) -> int:
-    return int.from_bytes(element[:8], "big")
 
 
 def _check_caches(keyspace: Keyspace, key: bytes, raw: bytes) -> None:
