@@ -4,7 +4,7 @@
         loader.add(keys, values)                  # parallel columns, as often as there is something
         loaded = loader.finish()
 
-    add       piles of a quarter of `memory`, each handed to a worker process (sorting.py), which makes a
+    add       piles of an eighth of `memory`, each handed to a worker process (sorting.py), which makes a
               sorted run of segments of it: one run for each pile, all overlapping, named by no manifest
     finish    all runs are merged into one, by the jobs of a compaction, range by range on all workers; then a
               manifest that names the result replaces that of the empty database
@@ -57,9 +57,10 @@ ENTRY_OVERHEAD_BYTES: Final = 120
 """Memory of an entry in a pile beside its bytes: two objects and their places in lists."""
 
 _LEVEL: Final = 1
-_PILE_SHARE: Final = 4
-"""A pile takes this part of `memory`: as much again where it is sorted, and the next one fills meanwhile."""
-_RUNS_MAX: Final = 128
+_PILE_SHARE: Final = 8
+"""A pile takes this part of `memory`, and as much again where it is sorted. Larger ones are no faster:
+workers have longer to wait for the first, and everybody for the last."""
+_RUNS_MAX: Final = 256
 """Runs that are merged at once: each has some blocks in memory."""
 _SEGMENT_OVERHEAD_BYTES: Final = 32
 _POLL_S: Final = 0.2

@@ -54,7 +54,7 @@ or with -, standard output is written to. The format is that of FILE's ending (.
 
 examples:
   lamina export lamina dump.rdb
-  lamina export --rdb-version 10 --only-db 0 lamina old.rdb
+  lamina export --rdb-version 11 --only-db 0 lamina new.rdb
   lamina export --format resp lamina | redis-cli -p 6380 --pipe
   lamina export --format json --match 'user:*' lamina | jq -r 'select(.key).key'
 
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--format", choices=("rdb", "resp", "json"), help="what FILE becomes")
     parser.add_argument("--force", action="store_true", help="replace FILE if it is there")
     parser.add_argument(
-        "--rdb-version", type=int, choices=tuple(_VERSIONS), help="11, or 12 where fields expire"
+        "--rdb-version", type=int, choices=tuple(_VERSIONS), help="10, or 12 where fields expire"
     )
     parser.add_argument("--compress", action="store_true", help="compress strings in an RDB file: slow")
     add_filters(parser, maps=True)
@@ -160,7 +160,7 @@ def _version(arguments: argparse.Namespace, kind: str, db: Database, numbers: di
     """Return the RDB version to write. Errors: UsageError."""
     has_times = any(has_timed_fields(db.view, pdb) for pdb in numbers.values())
     if arguments.rdb_version is None:
-        return REDIS_74 if has_times else REDIS_72
+        return REDIS_74 if has_times else REDIS_70
     version = _VERSIONS[arguments.rdb_version]
     if kind == "rdb" and has_times and version < REDIS_74:
         raise UsageError("fields of some hash expire: only RDB files of version 12 have that")

@@ -29,12 +29,16 @@ _DATABASE_MAX: Final = 16_383
 """A server of so many databases can be configured; each takes some kilobytes."""
 _COMMIT_ENTRIES: Final = 20_000
 _COMMIT_BYTES: Final = 8 << 20
+_KEY_SHARE: Final = 16
+"""So many times as much may one key take in a commit: only what is larger is divided."""
 
 
 class MergeTarget:
     """Takes keys into an open database of a server. Elements of a collection must be different.
 
-    Keys are committed some thousand at a time: a process that dies leaves those that came before.
+    Keys are committed some thousand at a time: a process that dies leaves those that came before, and of a
+    collection above 128 MiB perhaps elements that no key has. They take room until `repair --logical` removes
+    them, and nobody sees them.
     """
 
     def __init__(self, db: Database, databases: Iterable[int], *, policy: Policy, tally: Tally) -> None:
@@ -57,6 +61,7 @@ class MergeTarget:
         writer = self._writer(keyspace)
         writer.put(key, value, expires_ms)
         writer.flush()  # so that the same key is found if it comes again
+        self._commit_above(_COMMIT_ENTRIES, _COMMIT_BYTES)
         return writer.last_size > 0
 
     def _writer(self, keyspace: Keyspace) -> EntryWriter:
@@ -72,7 +77,10 @@ class MergeTarget:
         for key, value in zip(keys, values):
             put(key, value, False)
         self._pending_bytes += sum(map(len, values))
-        if len(store.entries) >= _COMMIT_ENTRIES or self._pending_bytes >= _COMMIT_BYTES:
+        self._commit_above(_COMMIT_ENTRIES * _KEY_SHARE, _COMMIT_BYTES * _KEY_SHARE)
+
+    def _commit_above(self, entries_max: int, bytes_max: int) -> None:
+        if len(self._databases.store.entries) >= entries_max or self._pending_bytes >= bytes_max:
             self.commit()
 
     def commit(self) -> None:
