@@ -51,7 +51,8 @@ def numbers(pair: Pair, *words: bytes) -> None:
 def drawn(pair: Pair, *words: bytes) -> None:
     """Compare how much has been drawn at random; leave out what would draw without end."""
     if len(words) < 3 or len(words[2]) < 5 or not words[2].startswith(b"-"):
-        pair.same_length(*words)
+        # One member alone may be longer or shorter than another.
+        (pair.type_only if len(words) == 2 else pair.same_length)(*words)
 
 
 def briefly(pair: Pair, *words: bytes) -> None:
