@@ -100,6 +100,11 @@ class Cron:
         if server.gate & CAREFUL and now_ms - server.damaged_ms > _CAREFUL_MS:
             server.open_gate(CAREFUL)
             self._damaged.clear()
+        for client in list(server.clients.values()):
+            connection = client.connection
+            # Who is written to no more may be above the soft limit all the same.
+            if connection is not None and not connection.is_writable:
+                server.check_output_limit(client, connection)
         timeout_ms = server.config.timeout * 1000
         if timeout_ms:
             for client in list(server.clients.values()):

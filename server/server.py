@@ -229,7 +229,7 @@ class Server:
                     output_bytes += len(wire)
                     connection.transport.write(wire)
                     if not connection.is_writable:
-                        self._check_output_limit(client, connection)
+                        self.check_output_limit(client, connection)
             if client.closing and not client.held_sync:
                 self.close_client(client)
         self.stats.output_bytes += output_bytes
@@ -331,7 +331,7 @@ class Server:
         self.stats.query_limit_disconnections += 1
         self.kill_client(client)
 
-    def _check_output_limit(self, client: Client, connection: Connection) -> None:
+    def check_output_limit(self, client: Client, connection: Connection) -> None:
         """End the connection of a client that has too much waiting for it."""
         name = "pubsub" if client.subscriptions or client.is_monitor else "normal"
         hard, soft, soft_s = self.config.client_output_buffer_limit[name]

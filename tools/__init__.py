@@ -16,5 +16,5 @@
     exporting    commandwriter, jsonlines write
 
 Shared: rediskeys, redisview, views and selection say what engine entries mean, and which of them are wanted;
-damage says what is damaged. A verb imports no other verb.
+damage says what is damaged. No verb imports another, but for repair, which shows findings as check does.
 """

@@ -355,3 +355,21 @@ def test_a_pipeline_that_breaks_off_half_way_leaves_nothing_half_done(
     assert replies == [1] * 6, "they are run again, one by one"
     assert local("SCARD", "set") == 606
     assert not any(isinstance(reply, CommandError) for reply in replies)
+
+
+def test_a_soft_limit_holds_for_who_is_written_to_no_more(
+    make_local: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = make_local.make()
+    local("CONFIG", "SET", "client-output-buffer-limit", "normal 0 1mb 10")
+    connection, transport = connect(local)
+    monkeypatch.setattr(transport, "get_write_buffer_size", lambda: 2 << 20)
+    connection.pause_writing()
+    for _ in range(11):
+        assert not transport.is_aborted
+        local.clock.advance(1000)
+        local.server.cron.run()
+    local.clock.advance(1000)
+    local.server.cron.run()
+    assert transport.is_aborted
+    assert local.server.stats.output_limit_disconnections == 1
