@@ -30,6 +30,7 @@ from lamina.server.supervision import supervisor_of
 from lamina.server.version import REDIS_VERSION, VERSION
 
 if TYPE_CHECKING:
+    from lamina.server.config import Config
     from lamina.server.server import Server
 
 Line = tuple[str, Any]
@@ -65,6 +66,21 @@ def _server(server: Server) -> Iterator[Line]:
     yield "executable", sys.executable
     yield "config_file", config.path or ""
     yield "io_threads_active", 0
+    yield from _listeners(config)
+
+
+def _listeners(config: Config) -> Iterator[Line]:
+    """Say where clients can connect, as 7.2 does: a line for each kind of socket."""
+    addresses = "".join(f",bind={address}" for address in config.bind)
+    kinds = [
+        f"name={name}{addresses},port={port}"
+        for name, port in (("tcp", config.port), ("tls", config.tls_port))
+        if port and config.bind
+    ]
+    if config.unixsocket:
+        kinds.append(f"name=unix,bind={config.unixsocket}")
+    for number, kind in enumerate(kinds):
+        yield f"listener{number}", kind
 
 
 def _clients(server: Server) -> Iterator[Line]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.local import LocalClient
+from harness.local import LocalClient, Servers
 from lamina.server.info import human_size
 
 
@@ -146,3 +146,11 @@ def test_memory_adds_up(local: LocalClient) -> None:
 )
 def test_human_size(size_bytes: int, text: str) -> None:
     assert human_size(size_bytes) == text
+
+
+def test_listeners(make_local: Servers) -> None:
+    local = make_local.make(port=7001, unixsocket="/run/lamina.sock")
+    found = fields(local, "server")
+    assert found["listener0"] == "name=tcp,bind=127.0.0.1,bind=-::1,port=7001"
+    assert found["listener1"] == "name=unix,bind=/run/lamina.sock"
+    assert "listener2" not in found
