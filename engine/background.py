@@ -55,12 +55,20 @@ class _Running(NamedTuple):
     numbers_end: int
     started_s: float
     busy: frozenset[int]
+    below: frozenset[int]
+    """Of a merge: see `Levels.below`."""
 
 
-def _running(job: FlushJob | MergeJob, memtable: Memtable | None, plan: Plan | None) -> _Running:
+def _running(
+    job: FlushJob | MergeJob,
+    memtable: Memtable | None,
+    plan: Plan | None,
+    below: frozenset[int] = frozenset(),
+) -> _Running:
     out = job.output
     busy = frozenset() if plan is None else frozenset((*plan.runs, out.run))
-    return _Running(memtable, plan, out.run, out.first_number, out.numbers_end, time.monotonic(), busy)
+    began_s = time.monotonic()
+    return _Running(memtable, plan, out.run, out.first_number, out.numbers_end, began_s, busy, below)
 
 
 class Background:
@@ -355,6 +363,7 @@ class Background:
             self._counters.moved_runs += 1
             return None
         output_run = oldest.number if stays else self._db.take_numbers(1)
+        below = levels.below(output_run, plan.level)
         moved = movable(
             runs,
             self.settled,
@@ -364,7 +373,7 @@ class Background:
             size_min_bytes=self._options.segment_size_bytes // 2,
         )
         if moved and (len(runs) > 1 or not stays):
-            self._publish(levels.move_slices(moved, output_run, plan.level))
+            self._publish(levels.move_slices(moved, output_run, plan.level, below))
             self._counters.moved_segments += len(moved)
         job = merge_job(
             self._db,
@@ -377,7 +386,7 @@ class Background:
             output_run=output_run,
             is_last=is_last,
         )
-        return None if job is None else self._submit(_running(job, None, plan), job, None)
+        return None if job is None else self._submit(_running(job, None, plan, below), job, None)
 
     def _submit(self, running: _Running, job: FlushJob | MergeJob, memtable: Memtable | None) -> int:
         job_id = self._next_job_id
@@ -429,7 +438,13 @@ class Background:
         counters.compaction_bytes += step.written_bytes
         assert running.plan is not None
         levels = self.levels.apply(
-            running.plan.runs, step.start, step.stop, running.output_run, running.plan.level, pieces
+            running.plan.runs,
+            step.start,
+            step.stop,
+            running.output_run,
+            running.plan.level,
+            pieces,
+            running.below,
         )
         self._publish(levels)
 

@@ -9,7 +9,7 @@ overlap, the order of the ages of their segments is the order of the runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from lamina.engine.run import Run, Slice
 
@@ -47,7 +47,15 @@ class Levels:
         """Return the levels with a run moved down to `level`, as its newest run, as it is."""
         run = next(run for run in self.runs if run.number == run_number)
         rest = [[r for r in runs if r is not run] for runs in self.levels]
-        return Levels(_insert(rest, level, run))
+        return Levels(_insert(rest, level, run, self.below(run_number, level)))
+
+    def below(self, output: int, level: int) -> frozenset[int]:
+        """Return the runs of `level` that lie below `output`, or will: all of them if it is not there yet.
+
+        To be asked when a merge begins, and told with each of its steps.
+        """
+        numbers = [run.number for run in self.levels[level]] if level < len(self.levels) else []
+        return frozenset(numbers[numbers.index(output) + 1 :] if output in numbers else numbers)
 
     def apply(
         self,
@@ -57,13 +65,16 @@ class Levels:
         output: int,
         level: int,
         slices: list[Slice],
+        below: Collection[int],
     ) -> Levels:
         """Return the levels after a step of a merge: ``start <= key < stop`` of the input runs is now in
         `slices`.
 
         The result goes into run `output` if that exists, which then is one of the inputs and stays where it
-        is; otherwise a new run of that number becomes the newest of `level`, but for runs that came
-        meanwhile. Input runs left without a slice vanish. Cost: reads at the two bounds of each input.
+        is; otherwise a new run of that number goes into `level`, above the runs that were there when the
+        merge began (`below`), and below those that came meanwhile. Ages cannot tell: those of one step are
+        not those of the next. Input runs left without a slice vanish; the output may, and come again. Cost:
+        reads at the two bounds of each input.
         """
         cut = set(inputs)
 
@@ -72,9 +83,9 @@ class Levels:
                 return run
             return Run(run.number, [part for piece in run.slices for part in piece.without(start, stop)])
 
-        return self._with_output(left, output, level, slices)
+        return self._with_output(left, output, level, slices, below)
 
-    def move_slices(self, moved: list[Slice], output: int, level: int) -> Levels:
+    def move_slices(self, moved: list[Slice], output: int, level: int, below: Collection[int]) -> Levels:
         """Return the levels with whole slices moved from their runs into run `output`, which is placed as by
         `apply`. Cost: O(n), without a read."""
         gone = set(moved)
@@ -83,10 +94,15 @@ class Levels:
             slices = [piece for piece in run.slices if piece not in gone]
             return run if len(slices) == len(run.slices) else Run(run.number, slices)
 
-        return self._with_output(left, output, level, moved)
+        return self._with_output(left, output, level, moved, below)
 
     def _with_output(
-        self, left: Callable[[Run], Run], output: int, level: int, slices: list[Slice]
+        self,
+        left: Callable[[Run], Run],
+        output: int,
+        level: int,
+        slices: list[Slice],
+        below: Collection[int],
     ) -> Levels:
         is_placed = False
         changed: list[list[Run]] = []
@@ -101,7 +117,7 @@ class Levels:
                     row.append(kept)
             changed.append(row)
         if not is_placed and slices:
-            changed = _insert(changed, level, Run(output, slices))
+            changed = _insert(changed, level, Run(output, slices), below)
         return Levels(changed)
 
     def without_slices(self, dropped: set[Slice]) -> Levels:
@@ -131,18 +147,10 @@ def _check_ages(newer: Run, older: Run) -> None:
             assert young.age_first > old.age_last, (newer, piece, older, other)
 
 
-def _insert(levels: list[list[Run]], level: int, run: Run) -> list[list[Run]]:
+def _insert(levels: list[list[Run]], level: int, run: Run, below: Collection[int]) -> list[list[Run]]:
     while len(levels) <= level:
         levels.append([])
-    # The output may have been there, have vanished, and come again: below what was flushed since.
-    age_last = max(piece.segment.properties.age_last for piece in run.slices)
     row = levels[level]
-    position = 0
-    while position < len(row) and _age_first(row[position]) > age_last:
-        position += 1
-    row.insert(position, run)
+    place = next((i for i, other in enumerate(row) if other.number in below), len(row))
+    row.insert(place, run)
     return levels
-
-
-def _age_first(run: Run) -> int:
-    return min(piece.segment.properties.age_first for piece in run.slices)

@@ -84,7 +84,7 @@ def rewrite_ranges(
         inputs = [run.number for run in levels.runs]
         for step in steps:
             written = [Slice.whole(segments.open(directory, number)) for number in step.segments]
-            levels = levels.apply(inputs, step.start, step.stop, output.run, output.level, written)
+            levels = levels.apply(inputs, step.start, step.stop, output.run, output.level, written, ())
     return levels
 
 

@@ -190,7 +190,7 @@ def test_a_merge_is_installed_step_by_step() -> None:
     levels = pile(workshop, 2, 1)
     for number, (start, stop) in enumerate([(b"", b"100"), (b"100", b"250"), (b"250", None)]):
         result = workshop.segment(inside(start, stop), start=start, stop=stop)
-        levels = levels.apply([6, 4], start, stop, 77, 1, [Slice.whole(result)])
+        levels = levels.apply([6, 4], start, stop, 77, 1, [Slice.whole(result)], {2})
         for run in levels.runs:
             run.check()
         new = next(run for run in levels.runs if run.number == 77)
@@ -204,7 +204,7 @@ def test_a_result_may_go_into_one_of_the_inputs() -> None:
     workshop = Workshop()
     levels = pile(workshop, 2, 1)
     result = workshop.segment(inside(b"100", b"200"), start=b"100", stop=b"200")
-    levels = levels.apply([6, 4, 2], b"100", b"200", 2, 1, [Slice.whole(result)])
+    levels = levels.apply([6, 4, 2], b"100", b"200", 2, 1, [Slice.whole(result)], ())
     assert numbers(levels) == [[6, 4], [2]]
     assert [run.entries for run in levels.runs] == [150, 150, 200]
     levels.runs[-1].check()
@@ -212,9 +212,9 @@ def test_a_result_may_go_into_one_of_the_inputs() -> None:
 
 def test_a_step_without_a_result_only_cuts() -> None:
     levels = pile(Workshop(), 1)
-    levels = levels.apply([2], b"100", b"200", 88, 1, [])
+    levels = levels.apply([2], b"100", b"200", 88, 1, [], ())
     assert numbers(levels) == [[2]]
-    assert numbers(levels.apply([2], b"", None, 88, 1, [])) == []
+    assert numbers(levels.apply([2], b"", None, 88, 1, [], ())) == []
 
 
 def test_dropping_a_slice_leaves_other_slices_of_its_segment() -> None:
@@ -236,7 +236,7 @@ def test_random_cuts_keep_what_is_left() -> None:
     for _ in range(25):
         start, stop = sorted(b"%03d" % random.randrange(400) for _ in range(2))
         chosen = random.choice([[4], [2], [4, 2]])
-        levels = levels.apply(chosen, start, stop, 99, 0, [])
+        levels = levels.apply(chosen, start, stop, 99, 0, [], ())
         for number in chosen:
             expected[number] -= {key for key in expected[number] if start <= key < stop}
         for run in levels.runs:

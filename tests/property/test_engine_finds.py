@@ -14,7 +14,7 @@ from harness.trees import Workshop, live
 from lamina.engine.cache import Cache, Cached
 from lamina.engine.check import assert_consistent
 from lamina.engine.levels import Levels
-from lamina.engine.run import Slice
+from lamina.engine.run import Run, Slice
 
 COPY = "/stores/copy"
 
@@ -127,9 +127,34 @@ def test_a_merges_output_that_comes_again_stays_below_newer_runs() -> None:
     flushed = workshop.run(live({b"z": b"3"}))
     levels = Levels([[flushed, older, oldest]])
     inputs = (older.number, oldest.number)
-    levels = levels.apply(inputs, b"", b"m", oldest.number, 0, [])
-    levels = levels.apply(inputs, b"m", None, oldest.number, 0, [Slice.whole(merged)])
+    below = levels.below(oldest.number, 0)
+    levels = levels.apply(inputs, b"", b"m", oldest.number, 0, [], below)
+    levels = levels.apply(inputs, b"m", None, oldest.number, 0, [Slice.whole(merged)], below)
     assert [run.number for run in levels.runs] == [flushed.number, oldest.number]
+    levels.check()
+
+
+def test_a_merges_output_lies_above_what_was_there_whatever_its_first_step_holds() -> None:
+    """After a part of the key space had been compacted, a merge into the level of its result began with old
+    data. Its output took its place by their age, below that result, and then got newer data of the same keys.
+    """
+    workshop = Workshop()
+
+    def segment_run(content: dict[bytes, bytes], *, start: bytes = b"", stop: bytes | None = None) -> Run:
+        piece = Slice.whole(workshop.segment(live(content), start=start, stop=stop))
+        return Run(piece.segment.number, [piece])
+
+    first = segment_run({b"a": b"1"}, stop=b"m")
+    older = segment_run({b"a": b"1"}, stop=b"m")
+    compacted = segment_run({b"z": b"1"}, start=b"m")
+    newer = segment_run({b"z": b"2"}, start=b"m")
+    second = segment_run({b"z": b"2"}, start=b"m")
+    levels = Levels([[newer, older], [compacted]])
+    below = levels.below(77, 1)
+    inputs = (newer.number, older.number)
+    levels = levels.apply(inputs, b"", b"m", 77, 1, list(first.slices), below)
+    levels = levels.apply(inputs, b"m", None, 77, 1, list(second.slices), below)
+    assert [run.number for run in levels.runs] == [77, compacted.number]
     levels.check()
 
 
