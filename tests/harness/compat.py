@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from harness.contents import TTL_TOLERANCE_MS, are_close, contents, problems_of
+from harness.contents import TOLERANCE_MS, are_close, contents, problems_of
 from harness.differences import explanation
 from harness.resp import (
     Argument,
@@ -132,7 +132,7 @@ class Pair:
 
     def ttl_ms(self, *words: Argument) -> Reply:
         """Compare times given in milliseconds (PTTL, PEXPIRETIME)."""
-        return self.close_to(*words, tolerance=TTL_TOLERANCE_MS)
+        return self.close_to(*words, tolerance=TOLERANCE_MS)
 
     def encoding(self, *words: Argument) -> Reply:
         """Compare OBJECT ENCODING; after a restart only that there is one, as it tells how a key was made."""

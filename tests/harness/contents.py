@@ -14,16 +14,16 @@ from typing import Any
 from harness.resp import Reply, RespClient
 
 DATABASES = 16
-TTL_TOLERANCE_MS = 3000
+TOLERANCE_MS = 3000
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One key's type, value and time to live, in values that can be compared."""
+    """One key's type, value and time of expiry, in values that can be compared."""
 
     type: str
     value: Any
-    ttl_ms: int
+    expires_ms: int
 
 
 Contents = dict[int, dict[bytes, Item]]
@@ -49,9 +49,10 @@ def _database(client: RespClient, keys: list[bytes]) -> dict[bytes, Item]:
     for start in range(0, len(keys), 100):
         part = keys[start : start + 100]
         types = client.pipeline([("TYPE", key) for key in part])
-        for key, kind, ttl_ms in zip(part, types, client.pipeline([("PTTL", key) for key in part])):
+        times = client.pipeline([("PEXPIRETIME", key) for key in part])
+        for key, kind, expires_ms in zip(part, types, times):
             if kind != "none":  # else it has expired since
-                items[key] = Item(kind, _value(client, key, kind), ttl_ms)
+                items[key] = Item(kind, _value(client, key, kind), expires_ms)
     return items
 
 
@@ -101,8 +102,10 @@ def problems_of(reference: Contents, tested: Contents) -> list[str]:
             expected, found = mine.get(key), theirs.get(key)
             if expected is None or found is None or _what(expected) != _what(found):
                 problems.append(f"db {number}, {key!r}: expected {expected}, found {found}")
-            elif not are_close(expected.ttl_ms, found.ttl_ms, TTL_TOLERANCE_MS):
-                problems.append(f"db {number}, {key!r}: PTTL {expected.ttl_ms}, found {found.ttl_ms}")
+            elif not are_close(expected.expires_ms, found.expires_ms, TOLERANCE_MS):
+                problems.append(
+                    f"db {number}, {key!r}: PEXPIRETIME {expected.expires_ms}, found {found.expires_ms}"
+                )
     return problems
 
 
@@ -119,4 +122,4 @@ def are_close(mine: Reply, theirs: Reply, tolerance: float) -> bool:
     return mine == theirs or (mine >= 0 and theirs >= 0 and abs(mine - theirs) <= tolerance)
 
 
-__all__ = ["Contents", "Item", "TTL_TOLERANCE_MS", "are_close", "contents", "problems_of"]
+__all__ = ["Contents", "Item", "TOLERANCE_MS", "are_close", "contents", "problems_of"]

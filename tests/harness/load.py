@@ -288,7 +288,7 @@ def _settled(worker: Worker, found: dict[bytes, Item]) -> KeyModel:
     differences = []
     for model in worker.possible():
         difference = model.difference({key: (item.type, item.value) for key, item in items.items()})
-        expiring = {key for key, item in items.items() if item.ttl_ms >= 0}
+        expiring = {key for key, item in items.items() if item.expires_ms >= 0}
         if not difference and expiring != set(model.expiries):
             difference = f"{sorted(expiring)} expire instead of {sorted(model.expiries)}"
         if not difference:
