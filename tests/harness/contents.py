@@ -68,7 +68,9 @@ def _value(client: RespClient, key: bytes, kind: str) -> Any:
             flat = client.call("HGETALL", key)
             return dict(zip(flat[::2], flat[1::2]))
         case "zset":
-            return client.call("ZRANGE", key, 0, -1, "WITHSCORES")
+            # As numbers: 7.2 writes large ones with other digits than 7.0.
+            flat = client.call("ZRANGE", key, 0, -1, "WITHSCORES")
+            return [(member, float(score)) for member, score in zip(flat[::2], flat[1::2])]
         case "stream":
             return _stream(client, key)
         case _:
