@@ -68,9 +68,7 @@ def _value(client: RespClient, key: bytes, kind: str) -> Any:
             flat = client.call("HGETALL", key)
             return dict(zip(flat[::2], flat[1::2]))
         case "zset":
-            # As numbers: 7.2 writes large ones with other digits than 7.0.
-            flat = client.call("ZRANGE", key, 0, -1, "WITHSCORES")
-            return [(member, float(score)) for member, score in zip(flat[::2], flat[1::2])]
+            return client.call("ZRANGE", key, 0, -1, "WITHSCORES")
         case "stream":
             return _stream(client, key)
         case _:
