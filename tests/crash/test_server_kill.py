@@ -118,9 +118,16 @@ def test_the_engines_worker_is_killed_under_load(tmp_path: Path) -> None:
 
 
 def limit_files(server: LaminaServer, size_bytes: int) -> None:
-    """Let the server write no file beyond a size: the nearest thing to a full disk that needs no root."""
-    _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size_bytes, hard))
+    """Let the server write no file beyond a size: the nearest thing to a full disk that needs no root.
+
+    Its worker, too: one that is started meanwhile inherits the limit, and would keep it.
+    """
+    threads = Path(f"/proc/{server.pid}/task").iterdir()
+    children = [pid for thread in threads for pid in (thread / "children").read_text().split()]
+    for pid in (server.pid, *map(int, children)):
+        with contextlib.suppress(ProcessLookupError):
+            _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, hard))
 
 
 @pytest.mark.parametrize("policy", ["always", "everysec"])
