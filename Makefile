@@ -3,6 +3,7 @@
 #   make serve [DIRECTORY=data PORT=6379]   serve a directory over Redis's protocol
 #   make test [TESTS=tests/engine]          the tests, or some of them
 #   make check                              what a change must pass: format, lint, types, tests, tests under -O
+#   make fuzz [SECONDS=60]                  protocol, payloads and arguments: each of the fuzzers for so long
 #
 # To use an environment of your own: `make test PYTHON=python`. It must hold `pip install -e '.[dev]'`.
 
@@ -12,13 +13,15 @@ PORT ?= 6379
 TESTS ?= tests
 # Processes that run the tests.
 JOBS ?= 2
+# How long each fuzzer goes on.
+SECONDS ?= 60
 
 ifeq ($(origin PYTHON), undefined)
 PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.lamina-installed
 endif
 
-.PHONY: help serve test check bench docs install lint format types test-optimized soak clean
+.PHONY: help serve test check bench docs install lint format types test-optimized soak fuzz clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +66,9 @@ test-optimized: $(INSTALLED)
 
 soak: $(INSTALLED)
 	$(PYTHON) -m pytest -m slow --timeout 7200 -n $(JOBS) $(TESTS)
+
+fuzz: $(INSTALLED)
+	LAMINA_FUZZ_SECONDS=$(SECONDS) $(PYTHON) -m pytest -m fuzz -n $(JOBS) tests/fuzz
 
 bench: $(INSTALLED)
 	$(PYTHON) benchmarks/embedded.py

@@ -8,13 +8,15 @@ per command, from before to after each test; CPU of the processes that the serve
 worker) is told apart and not in the ratio, as it runs on another core. The servers take turns within a
 round; ratios are taken within a round and their median is reported.
 
-The order of the tests matters: RPOP, SPOP, ZPOPMIN and LRANGE consume what the tests before have filled.
+The order of the tests matters: RPOP, SPOP, ZPOPMIN and LRANGE consume what the tests before have filled,
+XREADGROUP reads it, GEOSEARCH searches it.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import statistics
 import subprocess
 import sys
@@ -32,12 +34,20 @@ CLIENTS = 50
 KEYS = 100_000
 LIST = "list"
 LIST_LENGTH = 10_000
+STREAM = "stream"
+GROUP = "group"
+BITMAP = "bitmap"
+BITMAP_SIZE_BYTES = 1_000_000
+RANDOM = "__rand_int__"
+PLACE = (f"{RANDOM}e-3", f"{RANDOM}e-4")
+"""Longitude and latitude: 100 degrees by 10, in which a circle of 20 km has some ten places."""
+SCRIPT = "return redis.call('GET', KEYS[1])"
 PIPELINED_FACTOR = 5
 """Pipelined commands cost a fraction, so that many more are needed for as exact a figure."""
 
 TESTS = {
-    # name as reported: what redis-benchmark's -t takes. LRANGE is given as a command of its own instead,
-    # because -t lrange_100 would measure the LPUSHes that fill its list as well.
+    # name as reported: what redis-benchmark's -t takes, or a command line. LRANGE is given as one because
+    # -t lrange_100 would measure the LPUSHes that fill its list as well.
     "PING_MBULK": "ping_mbulk",
     "SET": "set",
     "GET": "get",
@@ -49,10 +59,18 @@ TESTS = {
     "SPOP": "spop",
     "ZADD": "zadd",
     "ZPOPMIN": "zpopmin",
-    "LRANGE_100": "",
+    "LRANGE_100": ["LRANGE", LIST, "0", "99"],
     "MSET": "mset",
+    "XADD": ["XADD", STREAM, "*", "field", "value"],
+    "XREADGROUP": ["XREADGROUP", "GROUP", GROUP, "consumer", "COUNT", "1", "STREAMS", STREAM, ">"],
+    "SETBIT": ["SETBIT", f"bits:{RANDOM}", "700", "1"],
+    "BITCOUNT_1MB": ["BITCOUNT", BITMAP],
+    "PFADD": ["PFADD", "hll", f"element:{RANDOM}"],
+    "GEOADD": ["GEOADD", "geo", *PLACE, f"member:{RANDOM}"],
+    "EVALSHA": ["EVALSHA", hashlib.sha1(SCRIPT.encode()).hexdigest(), "1", f"key:{RANDOM}"],
+    "GEOSEARCH": ["GEOSEARCH", "geo", "FROMLONLAT", *PLACE, "BYRADIUS", "20", "km"],
 }
-HEAVY = {"LRANGE_100": 4, "MSET": 4}
+HEAVY = {"LRANGE_100": 4, "MSET": 4, "BITCOUNT_1MB": 100, "GEOSEARCH": 10}
 """Tests whose commands cost several times as much get fewer requests."""
 
 
@@ -73,7 +91,8 @@ def run_benchmark(server: Server, test: str, requests: int, pipeline: int) -> fl
     """Run one of redis-benchmark's tests; return the requests per second it reports."""
     command = ["redis-benchmark", "-p", str(server.port), "-n", str(requests), "-c", str(CLIENTS)]
     command += ["-P", str(pipeline), "-r", str(KEYS), "--csv"]
-    command += ["-t", TESTS[test]] if TESTS[test] else ["LRANGE", LIST, "0", "99"]
+    wanted = TESTS[test]
+    command += ["-t", wanted] if isinstance(wanted, str) else wanted
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     said = done.stdout + done.stderr
     rows = [row for row in csv.reader(done.stdout.splitlines()) if len(row) > 1 and row[0] != "test"]
@@ -89,6 +108,16 @@ def measure_test(server: Server, test: str, requests: int, pipeline: int) -> Fig
         with server.connect() as connection:
             connection.call("DEL", LIST)
             connection.call("RPUSH", LIST, *["xxx"] * LIST_LENGTH)
+    elif test == "XREADGROUP":
+        with server.connect() as connection:
+            connection.call("XGROUP", "DESTROY", STREAM, GROUP)
+            connection.call("XGROUP", "CREATE", STREAM, GROUP, "0")
+    elif test == "EVALSHA":
+        with server.connect() as connection:
+            connection.call("SCRIPT", "LOAD", SCRIPT)
+    elif test == "BITCOUNT_1MB":
+        with server.connect() as connection:
+            connection.call("SET", BITMAP, b"\x55" * BITMAP_SIZE_BYTES)
     before = server.cpu_s()
     rate = run_benchmark(server, test, count, pipeline)
     after = server.cpu_s()

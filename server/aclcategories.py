@@ -10,6 +10,7 @@ containers, which do nothing themselves.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from lamina.server.registry import Command, all_commands
@@ -63,6 +64,7 @@ _READ_THROUGH_SCRIPTS: Final = frozenset(("EVAL_RO", "EVALSHA_RO", "FCALL_RO"))
 """Read-only, but no data of their own: they are not in @read."""
 
 
+@cache
 def categories_of(record: Command) -> tuple[str, ...]:
     """Return a command's categories, in the order of `CATEGORIES`."""
     found = {"fast" if "fast" in record.flags else "slow"}
@@ -78,6 +80,6 @@ def categories_of(record: Command) -> tuple[str, ...]:
     return tuple(name for name in CATEGORIES if name in found)
 
 
-def commands_in(category: str) -> list[Command]:
-    """Return the commands and subcommands of a category."""
-    return [record for record in all_commands() if category in categories_of(record)]
+def commands_in(category: str, *, declared: bool = False) -> list[Command]:
+    """Return the commands and subcommands of a category; `declared` as for `all_commands`."""
+    return [record for record in all_commands(declared=declared) if category in categories_of(record)]

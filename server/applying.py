@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _NEVER_NS: Final = 1 << 62
 
+_WRITE_HIGH_BYTES: Final = 1 << 20
+"""What may wait in a transport before its client is not read from any more. Limits of output are looked at
+from there on, so it is less where one of them is."""
+
 VERBOSE: Final = (logging.DEBUG + logging.INFO) // 2
 """A level of Redis's that Python does not have."""
 
@@ -33,6 +37,7 @@ _COPIED: Final = (
     "slowlog-max-len",
     "latency-monitor-threshold",
     "notify-keyspace-events",
+    "client-output-buffer-limit",
 )
 
 
@@ -62,6 +67,14 @@ def apply_config(server: Server) -> None:
     # measurable time is slow, too, where the threshold is 0.
     server.slow_ns = min(slow_ns, event_ns) - 1
     server.slowlog.trim(config.slowlog_max_len)
+    limits = [config.client_output_buffer_limit[name] for name in ("normal", "pubsub")]
+    sizes = [size for hard, soft, _ in limits for size in (hard, soft) if size]
+    write_high_bytes = min([_WRITE_HIGH_BYTES, *sizes])
+    if write_high_bytes != server.write_high_bytes:
+        server.write_high_bytes = write_high_bytes
+        for client in server.clients.values():
+            if client.connection is not None:
+                client.connection.transport.set_write_buffer_limits(high=write_high_bytes)
     classes = config.notify_keyspace_events
     listens = classes if classes & (events.KEYSPACE | events.KEYEVENT) else 0
     for keyspace in server.databases.keyspaces:

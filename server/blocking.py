@@ -17,13 +17,16 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 from lamina.engine import EngineError
-from lamina.server.client import SILENT
+from lamina.server.acl.access import check_command
+from lamina.server.acl.log import TOPLEVEL
+from lamina.server.client import RESTRICTED, SILENT
 from lamina.server.errors import INTERNAL_ERROR, CommandError
 from lamina.server.replies import NO_REPLY, NULL_ARRAY, SUSPENDED
 
 if TYPE_CHECKING:
     from lamina.server.client import Client
     from lamina.server.keyspace import Keyspace
+    from lamina.server.registry import Command
     from lamina.server.server import Server
 
 log = logging.getLogger(__name__)
@@ -42,10 +45,12 @@ class Wait:
 
     __slots__ = (
         "attempt",
+        "call",
         "client",
         "deadline_ms",
         "keys",
         "keyspace",
+        "minds_removal",
         "timeout_reply",
     )
 
@@ -57,6 +62,7 @@ class Wait:
         *,
         deadline_ms: int,
         timeout_reply: Any,
+        minds_removal: bool = False,
     ) -> None:
         self.client = client
         self.keyspace: Keyspace = client.keyspace
@@ -64,6 +70,9 @@ class Wait:
         self.attempt = attempt
         self.deadline_ms = deadline_ms
         self.timeout_reply = timeout_reply
+        self.minds_removal = minds_removal
+        self.call: tuple[Command, list[bytes]] | None = None
+        """What the client has called, once that is parked: its user's rules may change while it waits."""
 
 
 class Waits:
@@ -124,10 +133,12 @@ def wait_for(
     *,
     timeout_ms: int,
     timeout_reply: Any = NULL_ARRAY,
+    minds_removal: bool = False,
 ) -> Any:
     """Park a client until `attempt` succeeds for one of `keys`, or the time is over (0: never).
 
-    Returns what the command's handler has to return. The caller has found that there is nothing to take now.
+    With `minds_removal` it is also tried when one of them goes away. Returns what the command's handler has
+    to return. The caller has found that there is nothing to take now.
     """
     server = client.server
     if server.denies_blocking:
@@ -135,7 +146,12 @@ def wait_for(
     server.clock.tick()  # the turn may have been long, and its time is when it began
     deadline_ms = server.clock.now_ms + timeout_ms if timeout_ms else 0
     wait = Wait(
-        client, list(dict.fromkeys(keys)), attempt, deadline_ms=deadline_ms, timeout_reply=timeout_reply
+        client,
+        list(dict.fromkeys(keys)),
+        attempt,
+        deadline_ms=deadline_ms,
+        timeout_reply=timeout_reply,
+        minds_removal=minds_removal,
     )
     client.wait = wait
     waiting = wait.keyspace.waiting
@@ -143,6 +159,10 @@ def wait_for(
         if key not in waiting:
             waiting[key] = deque()
         waiting[key].append(wait)
+    if minds_removal:
+        minding = wait.keyspace.minding
+        for key in wait.keys:
+            minding[key] = minding.get(key, 0) + 1
     server.waits.add(wait)
     server.schedule_timeout(deadline_ms)
     return SUSPENDED
@@ -157,6 +177,12 @@ def stop_waiting(wait: Wait) -> None:
             queue.remove(wait)
             if not queue:
                 del waiting[key]
+    if wait.minds_removal:
+        minding = wait.keyspace.minding
+        for key in wait.keys:
+            minding[key] -= 1
+            if not minding[key]:
+                del minding[key]
     wait.client.wait = None
     wait.client.server.waits.forget(wait)
 
@@ -192,8 +218,14 @@ def _serve_key(keyspace: Keyspace, key: bytes) -> None:
         reply = NOTHING
         try:
             if keyspace.find(key) is None:
-                return
+                if key not in keyspace.minding:
+                    return
+                if not wait.minds_removal:
+                    at += 1
+                    continue
             if not wait.client.closing:  # else what it took would be lost
+                if wait.client.gate & RESTRICTED:
+                    _check_again(wait)
                 reply = wait.attempt(key)
         except CommandError as error:
             reply = error.release()
@@ -203,6 +235,18 @@ def _serve_key(keyspace: Keyspace, key: bytes) -> None:
             at += 1
         else:
             end_wait(wait, reply)  # takes it out of the queue
+
+
+def _check_again(wait: Wait) -> None:
+    """See whether the client's user may still do what it waits for. Errors: CommandError."""
+    if wait.call is None:
+        return
+    denial = check_command(wait.client, *wait.call)
+    if denial is not None:
+        server = wait.client.server
+        server.users.note_denial(wait.client, denial, TOPLEVEL)
+        server.note_error(denial.error)
+        raise denial.error
 
 
 def _note_failure(wait: Wait, key: bytes, error: Exception) -> CommandError:

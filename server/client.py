@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lamina.server.replies import encode
 
 if TYPE_CHECKING:
+    from lamina.server.acl.user import User
     from lamina.server.blocking import Wait
     from lamina.server.connection import Connection
     from lamina.server.keyspace import Keyspace
@@ -28,13 +29,14 @@ PAUSED: Final = 16  # CLIENT PAUSE
 MONITORED: Final = 32  # somebody watches all commands
 TRACKED: Final = 64  # keys this client reads are remembered, or it is told of all
 WRITES_REFUSED: Final = 128  # the disk takes none
-RESTRICTED: Final = 256  # the user may not do everything
+RESTRICTED: Final = 256  # the user may not do everything: see acl/
 NO_TOUCH: Final = 512
 CLOSING: Final = 1024  # what follows in the pipeline is not run
 DEFERRED: Final = 2048  # pushes wait for the end of the command that runs
 CAREFUL: Final = 4096  # something on the disk is damaged: commands that write have turns of their own
+BUSY: Final = 8192  # a script takes long: see scripting/yielding.py
 
-SERVER_WIDE: Final = PAUSED | MONITORED | WRITES_REFUSED | CAREFUL
+SERVER_WIDE: Final = PAUSED | MONITORED | WRITES_REFUSED | CAREFUL | BUSY
 """Gates that are closed for all clients at once."""
 
 
@@ -56,7 +58,6 @@ class Client:
         "held_bytes",
         "held_sync",
         "id",
-        "is_authenticated",
         "is_monitor",
         "is_no_evict",
         "is_rejected",
@@ -120,10 +121,7 @@ class Client:
         self.name = b""
         self.library_name = b""
         self.library_version = b""
-        self.user = b"default"
-        self.is_authenticated = not server.needs_password
-        if not self.is_authenticated:
-            self.gate |= UNAUTHENTICATED
+        self.log_out()
         self.created_ms = self.last_ms = server.clock.now_ms
         self.command: Command | None = None
         """The last command, for CLIENT LIST."""
@@ -222,6 +220,23 @@ class Client:
         self.is_transaction_aborted = False
         self.gate &= ~IN_MULTI
         self.server.unwatch(self)
+
+    def become(self, user: User) -> None:
+        """Act as a user from now on, or by the rules that it has now."""
+        self.user = user
+        if user.is_limited:
+            self.gate |= RESTRICTED
+        else:
+            self.gate &= ~RESTRICTED
+
+    def log_out(self) -> None:
+        """Be the default user's, as a new connection is, who may have to log in first."""
+        users = self.server.users
+        self.become(users.default)
+        if users.needs_login:
+            self.gate |= UNAUTHENTICATED
+            if self.connection is not None:
+                self.connection.reader.unauthenticate()
 
     def select(self, index: int) -> None:
         """Turn to another database; the caller has checked the index."""

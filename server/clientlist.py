@@ -99,7 +99,7 @@ def describe(client: Client, now_ms: int, argv: list[bytes] | None = None) -> by
         ("tot-mem", CLIENT_BYTES + query_bytes + argv_bytes + queued_bytes + turn_bytes + waiting_bytes),
         ("events", "rw" if unsent_bytes else "r"),
         ("cmd", "NULL" if client.command is None else client.command.wire_name.decode()),
-        ("user", client.user.decode(errors="surrogateescape")),
+        ("user", client.user.name.decode(errors="surrogateescape")),
         ("redir", redirection(client)),
         ("resp", client.resp),
         ("lib-name", client.library_name.decode()),
@@ -138,6 +138,6 @@ class ClientFilter:
             and self.address in (None, client.address)
             and self.local_address in (None, client.local_address)
             and self.type in (None, client_type(client))
-            and self.user in (None, client.user)
+            and self.user in (None, client.user.name)
             and (self.age_s is None or age_s >= self.age_s)
         )

@@ -19,6 +19,11 @@ class Clock:
         self.now_ms = 0
         self.tick()
 
+    @property
+    def wall_ms(self) -> int:
+        """The time of day: `now_ms`, unless time stands still so that no key expires (TimelessClock)."""
+        return self.now_ms
+
     def tick(self) -> None:
         """Read the time."""
         self.now_us = time.time_ns() // 1000
@@ -41,3 +46,18 @@ class ManualClock(Clock):
         """Move on."""
         self.now_ms += elapsed_ms
         self.now_us = self.now_ms * 1000
+
+
+class TimelessClock(ManualClock):
+    """A clock that stands still at the beginning of time: no key ever expires, as while a file of commands is
+    being read."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    @property
+    def wall_ms(self) -> int:
+        """The time of day, which what is remembered for people to see (consumers of streams) goes by."""
+        return time.time_ns() // 1_000_000

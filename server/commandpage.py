@@ -100,7 +100,12 @@ REDIS_COMMANDS: Final = {
     ),
     "transactions": ("DISCARD EXEC MULTI UNWATCH WATCH"),
 }
-"""The commands of Redis 7.2 by group, without those of Sentinel."""
+"""The commands of Redis 7.2 by group."""
+
+ABSENT: Final = {
+    "SENTINEL": "only a Sentinel has it, with its subcommands, and a Sentinel is another program",
+}
+"""Those that are in no server's table, by why."""
 
 _TITLES: Final = {
     "bitmap": "Bitmaps",
@@ -162,7 +167,7 @@ def page() -> str:
     by_group: dict[str, list[Command]] = {}
     for record in all_commands():
         by_group.setdefault(record.group, []).append(record)
-    parts = [_HEAD, _state(by_group)]
+    parts = [_HEAD, _state(by_group), _absent()]
     for group in sorted(set(by_group) | set(REDIS_COMMANDS), key=_title):
         parts += ["\n".join(_section(group, by_group.get(group, [])))]
     return "\n".join(parts)
@@ -190,6 +195,11 @@ def _state(by_group: dict[str, list[Command]]) -> str:
         lines.append(
             f"| [{_title(group)}](#{anchor}) | {len(present & set(names))} of {len(names)} | {own} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def _absent() -> str:
+    lines = [f"- {name} is not there: {why}." for name, why in ABSENT.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from lamina.server import configfile
+from lamina.server.acl.rules import DUPLICATE_USER, has_spaces
+from lamina.server.acl.user import User, UserRuleError
 from lamina.server.directives import BY_NAME, PARAMETERS, find, parse_words
 from lamina.server.errors import CommandError
 from lamina.server.glob import compile_glob
@@ -30,9 +32,6 @@ __all__ = ["Config", "ConfigError", "Hook"]
 
 log = logging.getLogger(__name__)
 
-_UNRESTRICTED = frozenset((b"on", b"nopass", b"sanitize-payload", b"~*", b"&*", b"+@all"))
-"""What the default user may be told to be: what it is. Every file that Redis has rewritten has the line."""
-NO_USERS = "Lamina has no ACL users yet but the default one, who may do everything (see requirepass)"
 _INERT_NAMES = frozenset(parameter.name for parameter in INERT)
 
 Hook = Callable[[], None]
@@ -50,6 +49,8 @@ class Config(Settings):
         """The file it was read from, which CONFIG REWRITE writes."""
         self.renamed_commands: list[tuple[bytes, bytes]] = []
         """What rename-command said, in turn: old name, new name; an empty one takes the command away."""
+        self.users: dict[bytes, list[bytes]] = {}
+        """What `user` lines said: rules by name. They have been found to make sense."""
         self._commands = None if commands is None else dict(commands)
         self.warnings: list[str] = []
         """What to log once there is a log."""
@@ -104,12 +105,24 @@ class Config(Settings):
         if name == b"rename-command" and len(words) == 3:
             self._rename(words[1], words[2])
         elif name == b"user" and len(words) > 1:
-            if words[1] != b"default" or {b"sanitize-payload", *words[2:]} != _UNRESTRICTED:
-                raise ConfigError(NO_USERS)
+            self._declare_user(words[1], words[2:])
         elif name == b"loadmodule":
             raise ConfigError("Lamina loads no modules")
         else:
             self.assign(find(name), words[1:], is_continued=is_continued)
+
+    def _declare_user(self, name: bytes, words: list[bytes]) -> None:
+        """Keep a user's rules, if they make sense. Errors: ConfigError."""
+        if has_spaces(name):
+            raise ConfigError("Spaces not allowed in ACL usernames")
+        if name in self.users:
+            raise ConfigError(f"Error in user declaration '{os.fsdecode(name)}': {DUPLICATE_USER}")
+        opens_channels = self.acl_pubsub_default == "allchannels"
+        try:
+            User(name, opens_channels=opens_channels).obey_all(words, opens_channels=opens_channels)
+        except UserRuleError as error:
+            raise ConfigError(f"Error in user declaration '{os.fsdecode(error.word)}': {error}") from None
+        self.users[name] = words
 
     def _rename(self, old: bytes, new: bytes) -> None:
         if self._commands is not None:

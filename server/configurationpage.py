@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from lamina.server.compounds import EventClasses, OutputLimits, Percentiles, Save
-from lamina.server.config import NO_USERS
 from lamina.server.directives import PARAMETERS
 from lamina.server.inert import INERT
 from lamina.server.parameters import (
@@ -114,7 +113,6 @@ A file made for redis-server is taken as it is but for these:
 | --- | --- |
 {only}
 | `loadmodule` | refused: "Lamina loads no modules" |
-| `user` | only `user default on nopass ~* &* +@all` is taken, which is so anyway: "{no_users}" |
 
 `daemonize yes` is taken, with a warning: the server stays in the foreground, for systemd or the like to run
 it. What Debian installs as /etc/redis/redis.conf is taken as a whole; give Lamina a `dir`, a `logfile` and a
@@ -152,7 +150,7 @@ in any case; `b` and no unit are bytes.
 
 | share | for |
 | --- | --- |
-| three quarters | the engine: up to three memtables of a sixth each (`memtable-size`), and the block cache |
+| three quarters | the engine: up to three memtables of a sixth each, 64 MB at most, and the block cache |
 | one quarter | records, strings and collections in use, decoded |
 
 Not in it: the interpreter with its libraries, some 35 MB; what clients are sent and have not taken
@@ -161,8 +159,8 @@ segments. The worker, which flushes and compacts, is a process of its own beside
 to 100 MB more. INFO memory tells what is used, INFO lamina by whom: `memtable_size_bytes`,
 `cache_size_bytes`, `record_cache_bytes`.
 
-More `memory` means fewer and larger flushes, so less to compact, and fewer reads from disk. `maxmemory` means
-nothing here: it is shown, and nothing is ever evicted.
+More `memory` means fewer reads from disk, and, up to 512 MB, fewer and larger flushes, so less to compact.
+`maxmemory` means nothing here: it is shown, and nothing is ever evicted.
 
 ## TLS in four lines
 
@@ -186,7 +184,7 @@ def page() -> str:
     """Return the whole page."""
     tables = "\n".join(_tables())
     only = "\n".join(_refusal(parameter) for parameter in INERT if isinstance(parameter, Only))
-    tail = _TAIL.replace("{only}", only).replace("{no_users}", NO_USERS)
+    tail = _TAIL.replace("{only}", only)
     return f"{_HEAD}\n{tables}\n{_inert()}\n{tail}"
 
 

@@ -1,9 +1,9 @@
 """One connection: bytes in, commands run, bytes out.
 
-Flow control: a client that does not read what it is sent is not read from any more once `_WRITE_HIGH_BYTES`
-are waiting in the transport, and a client whose pipeline has produced much output is served on when that has
-left. So one client costs a bounded amount of memory, whatever it does. What is left is what others publish to
-it; for that there are the limits of client-output-buffer-limit.
+Flow control: a client that does not read what it is sent is not read from any more once a megabyte is
+waiting in the transport (`Server.write_high_bytes`), and a client whose pipeline has produced much output is
+served on when that has left. So one client costs a bounded amount of memory, whatever it does. What is left
+is what others publish to it; for that there are the limits of client-output-buffer-limit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from lamina.server.protocol import RequestReader
 if TYPE_CHECKING:
     from lamina.server.server import Server
 
-_WRITE_HIGH_BYTES = 1 << 20
 _COMMANDS_PER_TURN = 2048
 """More that one client has sent are run in turns to come: else all others would wait for them."""
 
@@ -84,7 +83,7 @@ class Connection(asyncio.Protocol):
             transport.write(refusal.reply)
             transport.close()
             return
-        transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
+        transport.set_write_buffer_limits(high=server.write_high_bytes)
         server.clock.tick()
         client = self.client = Client(server, self)
         client.address, client.local_address, client.is_unix = _addresses(transport)

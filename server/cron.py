@@ -8,6 +8,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from lamina.engine import EngineError
+from lamina.server.blocking import serve_ready
 from lamina.server.client import CAREFUL, PAUSED
 from lamina.server.expiry import Damaged, expire_due
 
@@ -62,6 +63,8 @@ class Cron:
     def run(self) -> bool:
         """Do one turn's work; tells whether nothing is left that should be done at once."""
         server = self._server
+        if server.scripting.is_busy:
+            return True  # its turn is not over: nothing may be committed, nor anything else be written
         server.clock.tick()
         is_done = True
         now_ms = server.clock.now_ms
@@ -76,6 +79,8 @@ class Cron:
                 server.note_damage(error)
                 server.databases.rollback()
                 self._expiring_again_ms = now_ms + _AFTER_FAILURE_MS
+            if server.databases.ready:
+                serve_ready(server)  # who reads a group of a stream that has expired is told
             elapsed_ns = perf_counter_ns() - then
             server.stats.expiry_ns += elapsed_ns
             server.stats.expiry_cycles_cut += not is_done

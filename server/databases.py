@@ -4,14 +4,16 @@ At the commit, dirty records are encoded and all pending writes go to the engine
 because the disk is full or broken, everything since the last commit is forgotten, caches included, and the
 databases are as they were then.
 
-The caches have one budget. When it is used up, what is cached becomes the cold generation, and the cold one
-is dropped; what is used again moves back. This is LRU without work on a hit.
+The caches have one budget, in generations: two, more if there is much memory. When the youngest has taken its
+part it grows old, and the oldest is let go, some of it a turn; what is used again moves to the youngest. This
+is LRU without work on a hit.
 
 The server's own state (0:u32 's' name):
 
     id           u64: ids below it may be in use
     probe        when it was last tried whether the disk takes writes
     databases    next free physical number:u32, then (logical:u32 physical:u32) for each that is not at home
+    function:*   libraries of functions: see scripting/libraries.py
 
 A logical database `n` is at home in physical number n + 1.
 """
@@ -19,6 +21,7 @@ A logical database `n` is at home in physical number n + 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from lamina.engine import Database
 from lamina.server.clock import Clock
@@ -39,6 +42,16 @@ _FIRST_FRESH_PDB = 1 << 20
 
 _LARGE_RECORD_BYTES = 1024
 
+_GENERATION_BYTES = 32 << 20
+"""What a generation takes while there are no more than `_GENERATIONS_MAX`. Small ones make short pauses: a
+table that grows is copied by the interpreter now and then, in 10 ms at this size."""
+
+_GENERATIONS_MAX = 8
+"""What is cached nowhere is looked for in each of them: 0.1 µs."""
+
+_FREED_AT_ONCE = 1000
+"""Entries of a table that is let go which are freed in a turn: 0.3 ms. All of it at once takes 20 ms."""
+
 _SWAPPED = (
     "cache",
     "cold",
@@ -55,6 +68,19 @@ _SWAPPED = (
 """What two keyspaces exchange when their numbers are exchanged."""
 
 
+class State(Protocol):
+    """What somebody keeps in memory of the server's own state, and is told when that goes back."""
+
+    def keep(self) -> None:
+        """What there is now is committed."""
+
+    def restore(self) -> None:
+        """Go back to what was committed last. Must not read."""
+
+    def read(self) -> None:
+        """The database has been opened anew."""
+
+
 class Databases:
     """The logical databases of a server."""
 
@@ -64,7 +90,6 @@ class Databases:
         self.clock = Clock() if clock is None else clock
         self.store = Store(db)
         self.cache_bytes = cache_bytes
-        """What decoded records and held elements may take."""
         self.is_writable = True
         """False while the disk takes no writes: expired keys then stay where they are."""
         self.expired_keys = 0
@@ -78,12 +103,27 @@ class Databases:
         self.on_flush: Callable[[], None] = lambda: None
         self.is_torn = False
         """Whether a removal of something expired has broken off half-way: only a rollback puts that right."""
+        self.states: list[State] = []
+        """Of others than this module; who changes such state calls `note_state`."""
+        self._retired: list[dict[bytes, bytes] | dict[bytes, Record]] = []
+        """Tables that nobody looks into any more and that are not yet empty."""
         self._next_id = 0
         self._id_limit = 0
         self._next_pdb = _FIRST_FRESH_PDB
         self._is_state_changed = False
         self.keyspaces = [Keyspace(self, index, index + 1) for index in range(count)]
         self._read_state()
+
+    @property
+    def cache_bytes(self) -> int:
+        """What decoded records and held elements may take."""
+        return self._cache_bytes
+
+    @cache_bytes.setter
+    def cache_bytes(self, size_bytes: int) -> None:
+        self._cache_bytes = size_bytes
+        self._generations = min(max(size_bytes // _GENERATION_BYTES, 2), _GENERATIONS_MAX)
+        self.generation_bytes = size_bytes // self._generations
 
     def _read_state(self) -> None:
         raw = self.store.get(_ID_KEY)
@@ -97,12 +137,20 @@ class Databases:
         """Note the state that is committed now, so that going back to it does not ask the disk."""
         self._kept = (self._id_limit, self._next_pdb, [keyspace.pdb for keyspace in self.keyspaces])
         self._is_state_changed = False
+        for state in self.states:
+            state.keep()
+
+    def note_state(self) -> None:
+        """Something of the server's own state has changed in this turn."""
+        self._is_state_changed = True
 
     def _restore_state(self) -> None:
         # Ids that have been taken since are skipped: ids are plenty.
         self._id_limit, self._next_pdb, numbers = self._kept
         for keyspace, pdb in zip(self.keyspaces, numbers):
             keyspace.bind(pdb)
+        for state in self.states:
+            state.restore()
         self._is_state_changed = False
 
     def _read_map(self) -> dict[int, int]:
@@ -170,7 +218,7 @@ class Databases:
         if not grown:
             return
         record.weighed_bytes = held_bytes
-        if held_bytes > self.cache_bytes >> 1:
+        if held_bytes > self.generation_bytes:
             record.let_go()
             record.weighed_bytes = record.held_bytes()
         elif grown > 0:
@@ -201,10 +249,12 @@ class Databases:
         self.trim_caches()
 
     def trim_caches(self) -> None:
-        """Let caches age if they have grown to half of what they may take. For the end of a turn, also of one
+        """Let caches age if the youngest generation has taken its part. For the end of a turn, also of one
         that has only read: reading is what fills them. Nothing may be dirty."""
-        if self.store.weight > self.cache_bytes >> 1:
+        if self.store.weight > self.generation_bytes:
             self.age_caches()
+        elif self._retired:
+            self._free_some()
 
     def rollback(self) -> None:
         """Forget everything since the last commit. Reads nothing, so that no broken disk can prevent it."""
@@ -221,14 +271,31 @@ class Databases:
             self.ready += [(keyspace, key) for key in keyspace.waiting]
 
     def age_caches(self) -> None:
-        """Make what is cached the cold generation. Nothing may be dirty."""
+        """Let what is cached grow old, and let go of the oldest. Nothing may be dirty."""
+        kept = self._generations - 1
+        retired: list[dict[bytes, bytes] | dict[bytes, Record]] = []
         for keyspace in self.keyspaces:
             assert not keyspace.dirty
-            keyspace.cold = keyspace.cache
+            keyspace.cold.insert(0, keyspace.cache)
             keyspace.cache = {}
+            retired += keyspace.cold[kept:]
+            del keyspace.cold[kept:]
         self.store.age()
+        retired += self.store.warm[kept:]
+        del self.store.warm[kept:]
         for keyspace in self.keyspaces:
             keyspace.hot = self.store.hot
+        # What is left of those before, if turns have been few and large, goes now.
+        self._retired = [table for table in retired if table]
+
+    def _free_some(self) -> None:
+        table = self._retired[-1]
+        if len(table) <= _FREED_AT_ONCE:
+            self._retired.pop()
+            return
+        free = table.popitem
+        for _ in range(_FREED_AT_ONCE):
+            free()
 
     def drop_caches(self) -> None:
         """Forget everything cached, changes included."""
@@ -237,7 +304,7 @@ class Databases:
         self.store.weight = 0
         for keyspace in self.keyspaces:
             keyspace.cache = {}
-            keyspace.cold = {}
+            keyspace.cold = []
             keyspace.dirty.clear()
             keyspace.next_due_ms = keyspace.next_field_due_ms = 0
             keyspace.due_floor_ms = keyspace.field_due_floor_ms = 0
@@ -254,6 +321,8 @@ class Databases:
             keyspace.attach(self.store)
         self.ready.clear()
         self.drop_caches()
+        for state in self.states:
+            state.read()
         self._read_state()
 
     # -- whole databases ---------------------------------------------------------------------------
@@ -282,8 +351,9 @@ class Databases:
 
     def _empty(self, keyspace: Keyspace) -> None:
         keyspace.cache = {}
-        keyspace.cold = {}
+        keyspace.cold = []
         keyspace.dirty.clear()
+        self.ready += [(keyspace, key) for key in keyspace.minding]
 
     def swap(self, one: Keyspace, other: Keyspace) -> None:
         """Exchange the contents of two databases. Cost: O(1), and O(watched and waited-for keys)."""
@@ -299,7 +369,7 @@ class Databases:
         self._write_map()
         for keyspace in (one, other):
             for key in keyspace.waiting:
-                if keyspace.find(key) is not None:
+                if key in keyspace.minding or keyspace.find(key) is not None:
                     self.ready.append((keyspace, key))
 
     def each_with_keys(self) -> Iterator[tuple[Keyspace, int]]:

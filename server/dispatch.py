@@ -15,13 +15,16 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from lamina.engine import EngineError
+from lamina.server.acl.access import check_command
 from lamina.server.blocking import serve_ready
 from lamina.server.client import (
+    BUSY,
     CAREFUL,
     DEFERRED,
     IN_MULTI,
     MONITORED,
     PAUSED,
+    RESTRICTED,
     SILENT,
     SUBSCRIBED,
     TRACKED,
@@ -78,11 +81,11 @@ _RESP2_SUBSCRIBER = frozenset(
 _NOT_QUEUED = frozenset(b"EXEC DISCARD MULTI WATCH QUIT RESET".split())
 _OF_KEYS = frozenset(("write", "readonly", "may_replicate"))
 _OF_DATA = frozenset(("write", "readonly", "blocking"))
-_OF_DATA_UNFLAGGED = frozenset(
-    (b"exec", b"eval", b"evalsha", b"fcall", b"debug", b"acl", b"client|reply", b"ping")
-)
+_OF_DATA_UNFLAGGED = frozenset(b"exec eval evalsha fcall debug acl client|reply ping wait waitaof".split())
 """Commands that may read or write keys, or the state that lies beside them, although no flag says so; one
 that may have no reply; and one too frequent to be looked at closer, which a failed disk makes fail anyway."""
+_OF_HTTP = frozenset((b"POST", b"HOST:"))
+"""Lines of a request that a browser can be made to send. What follows them must not run, as in Redis."""
 _HIDDEN = frozenset(("admin", "skip_monitor"))
 """Flags of commands that MONITOR does not show once they have run."""
 
@@ -123,6 +126,10 @@ def _find_unusual(client: Client, argv: list[bytes]) -> Command:
     """Find what is not in `_spelled`; the reply of a command that stands aside stays, whatever comes."""
     command = _spelled_aside.get(argv[0])
     if command is None:
+        if argv[0].upper() in _OF_HTTP:
+            log.warning("client %s closed: it speaks HTTP, as a web page that attacks does", client.address)
+            client.server.kill_client(client)
+            raise _Answered(SUSPENDED)
         command = find_command(argv)
         if not _stands_aside(command):
             return command
@@ -197,6 +204,8 @@ def run_commands(client: Client, commands: list[list[bytes]]) -> None:
         elif kind is int:
             add(b":%d\r\n" % reply)
         elif reply is SUSPENDED:
+            if client.wait is not None:
+                client.wait.call = command, argv  # type: ignore[assignment]
             if client.gate:
                 _conclude(client, command, argv, is_answered=False)
             break
@@ -300,7 +309,8 @@ _PARKED: Final = object()
 def _guard(client: Client, command: Command, argv: list[bytes]) -> None:
     """Let a command pass, or raise what is answered instead. The order of the checks is Redis's."""
     server = client.server
-    if client.gate & CAREFUL and "readonly" not in command.flags and not _stands_aside(command):
+    is_careful = client.gate & CAREFUL and not client.gate & BUSY
+    if is_careful and "readonly" not in command.flags and not _stands_aside(command):
         server.end_tick()
         client.silent_from = 0
         server.note_output(client)
@@ -310,12 +320,20 @@ def _guard(client: Client, command: Command, argv: list[bytes]) -> None:
         raise wrong_arity(command.wire_name)
     if gate & UNAUTHENTICATED and "no_auth" not in command.flags and server.needs_password:
         raise NO_AUTH
+    if gate & RESTRICTED:
+        denial = check_command(client, command, argv)
+        if denial is not None:
+            client.command = command
+            server.users.note_denial(client, denial)
+            raise denial.error
     if gate & WRITES_REFUSED and (server.may_write(client, command) or command.wire_name == b"ping"):
         raise server.misconfigured()
     if gate & SUBSCRIBED and client.resp == 2 and command.wire_name.upper() not in _RESP2_SUBSCRIBER:
         raise only_in_pubsub(command.wire_name)
     if client.is_monitor and not _OF_KEYS.isdisjoint(command.flags):
         raise NOT_FOR_MONITORS
+    if gate & BUSY and "allow_busy" not in command.flags:
+        raise server.scripting.busy_error
     if gate & PAUSED and server.is_paused_for(client, command):
         client.is_rejected = False
         raise _Answered(_PARKED)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from lamina.server import events
 from lamina.server.encoding import ARGUMENT_SIZE_MAX
 from lamina.server.errors import CommandError
+from lamina.server.gathering import check
 from lamina.server.keyspace import Keyspace, Value
 from lamina.server.limits import LIMITS
 from lamina.server.rdb import payload, values
@@ -26,12 +27,12 @@ from lamina.server.rdb.rules import SavingRules
 from lamina.server.rdbvalues import Source, value_of
 from lamina.server.records import String
 from lamina.server.types import bigstrings, hashes, lists, sets, zsets
+from lamina.server.types.streamvalues import create_stream
 from lamina.server.types.strings import BIG_SIZE_MIN
 
 WRONG_FOOTER: Final = CommandError(b"ERR DUMP payload version or checksum are wrong")
 BAD_FORMAT: Final = CommandError(b"ERR Bad data format")
 BUSY_KEY: Final = CommandError(b"BUSYKEY Target key name already exists.")
-NO_STREAMS: Final = CommandError(b"ERR Lamina has no streams yet: the payload cannot be restored")
 
 
 def saving_rules(version: int, *, compress: bool) -> SavingRules:
@@ -45,6 +46,8 @@ def saving_rules(version: int, *, compress: bool) -> SavingRules:
         set_intset_entries=LIMITS.set_intset_entries,
         set_listpack_entries=LIMITS.set_listpack_entries,
         set_listpack_value=LIMITS.set_listpack_value,
+        stream_node_max_bytes=LIMITS.stream_node_bytes,
+        stream_node_max_entries=LIMITS.stream_node_entries,
         zset_listpack_entries=LIMITS.zset_listpack_entries,
         zset_listpack_value=LIMITS.zset_listpack_value,
     )
@@ -70,6 +73,8 @@ def dump(keyspace: Keyspace, key: bytes, *, compress: bool) -> bytes | None:
 def dump_raw(source: Source, pdb: int, raw: bytes, *, now_ms: int, compress: bool) -> bytes | None:
     """Return the payload of a raw record; None if all of its fields have expired."""
     value = value_of(source, pdb, raw, now_ms=now_ms)
+    if value is not None and not isinstance(value, bytes):
+        check(value.size)
     return None if value is None else _packed(value, compress=compress)
 
 
@@ -82,16 +87,13 @@ def _packed(value: values.Value, *, compress: bool) -> bytes:
 
 
 def decode(data: bytes) -> values.Value:
-    """Return what a payload holds. Errors: CommandError, with Redis's texts; NO_STREAMS."""
+    """Return what a payload holds. Errors: CommandError, with Redis's texts."""
     try:
-        value = payload.decode(data, string_size_max=ARGUMENT_SIZE_MAX)
+        return payload.decode(data, string_size_max=ARGUMENT_SIZE_MAX)
     except FooterError:
         raise WRONG_FOOTER from None
     except RdbError:
         raise BAD_FORMAT from None
-    if value.__class__ not in _MAKERS:
-        raise NO_STREAMS
-    return value
 
 
 def restore(keyspace: Keyspace, key: bytes, value: values.Value, expires_ms: int) -> None:
@@ -179,5 +181,6 @@ _MAKERS: Final[dict[type, Callable[[Keyspace, Any], Value]]] = {
     values.ZsetValue: _zset,
     values.HashValue: _hash,
     values.TimedHashValue: _timed_hash,
+    values.StreamValue: create_stream,
 }
-"""How a value becomes a record. Streams will be added here."""
+"""How a value becomes a record."""

@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from sortedcontainers import SortedList
 
 from lamina.server.encoding import end_of
+from lamina.server.gathering import check, gather, gather_items
 from lamina.server.store import Store
 
 LOADED_AT_ONCE = 256
@@ -296,22 +296,26 @@ class Elements:
         held = self.touch()
         if held is not None:
             return list(held)
+        check(self.size)
         skip = len(self.prefix)
-        return [key[skip:] for keys, _ in self.store.chunks(self.prefix, self.end) for key in keys]
+        chunks = self.store.chunks(self.prefix, self.end)
+        return gather([key[skip:] for key in keys] for keys, _ in chunks)
 
     def values(self) -> list[bytes]:
         """Return the values of all elements, in the order of `keys`."""
         held = self.touch()
         if held is not None:
             return list(held.values())
-        return [value for _, values in self.store.chunks(self.prefix, self.end) for value in values]
+        check(self.size)
+        return gather(values for _, values in self.store.chunks(self.prefix, self.end))
 
     def items(self) -> list[tuple[bytes, bytes]]:
         """Return all elements with their values, in the order of `keys`."""
         held = self.touch()
         if held is not None:
             return list(held.items())
-        return list(self.scan())
+        check(2 * self.size)
+        return gather_items(self.scan(), self.size)
 
     def scan(
         self, start: bytes = b"", stop: bytes | None = None, *, reverse: bool = False
@@ -383,7 +387,8 @@ class Elements:
             found = self.scan(b"", edge[0] + b"\0", reverse=True)
         else:
             found = self.scan(edge[0])
-        return list(islice(found, stop - first))
+        check(2 * (stop - first))
+        return gather_items(found, stop - first)
 
     def draw(self) -> tuple[bytes, bytes] | None:
         """Return one element, each as likely as the other, with its value; None if there is none.
@@ -408,6 +413,7 @@ class Elements:
             return []
         if distinct and count >= size:
             return self.items()
+        check(count)  # one may be drawn any number of times, however small the collection is
         held = self.touch()
         positions = random.sample(range(size), count) if distinct else random.choices(range(size), k=count)
         if held is not None:

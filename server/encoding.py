@@ -58,6 +58,7 @@ ARGUMENT_SIZE_MAX: Final = 512 * 1024 * 1024 - 64
 puts before an argument in them is some 25 bytes."""
 
 STATE_PREFIX: Final = U32.pack(0) + STATE
+FUNCTION_PREFIX: Final = STATE_PREFIX + b"function:"
 PDB_MAX: Final = 0xFFFFFFFF
 
 

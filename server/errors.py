@@ -114,6 +114,7 @@ TIMEOUT_NEGATIVE = CommandError(b"ERR timeout is negative")
 DB_INDEX = CommandError(b"ERR DB index is out of range")
 FIRST_DB_INDEX = CommandError(b"ERR invalid first DB index")
 SECOND_DB_INDEX = CommandError(b"ERR invalid second DB index")
+STREAM_ID = CommandError(b"ERR Invalid stream ID specified as stream command argument")
 
 
 # --- The connection, and the state of the server
@@ -131,6 +132,8 @@ NO_PASSWORD_SET = CommandError(
     b"ERR AUTH <password> called without any password configured for the default user. "
     b"Are you sure your configuration is correct?"
 )
+NO_PERMISSION_KEY = CommandError(b"NOPERM No permissions to access a key")
+NO_PERMISSION_CHANNEL = CommandError(b"NOPERM No permissions to access a channel")
 MAX_CLIENTS = CommandError(b"ERR max number of clients reached")
 PROTECTED_MODE = CommandError(
     b"DENIED Redis is running in protected mode because protected mode is enabled and no password is set"
@@ -211,6 +214,23 @@ def not_between(low: int, high: int) -> CommandError:
 def no_input_key(name: bytes) -> CommandError:
     """Return what ZUNIONSTORE and its relatives say to numkeys 0."""
     return CommandError(b"ERR at least 1 input key is needed for '%b' command" % name)
+
+
+def no_permission_command(user: bytes, name: bytes) -> CommandError:
+    """Return what a user hears who may not run a command."""
+    return CommandError(b"NOPERM User %b has no permissions to run the '%b' command" % (user, name))
+
+
+def no_such_group(group: bytes, key: bytes) -> CommandError:
+    """Return what is said when a stream has no such consumer group."""
+    shown = group.split(b"\0", 1)[0], key.split(b"\0", 1)[0]
+    return CommandError(b"NOGROUP No such consumer group '%b' for key name '%b'" % shown)
+
+
+def no_such_key_or_group(key: bytes, group: bytes, where: bytes = b"") -> CommandError:
+    """Return what is said when either the stream or its consumer group is missing; `where` ends the text."""
+    shown = key.split(b"\0", 1)[0], group.split(b"\0", 1)[0]
+    return CommandError(b"NOGROUP No such key '%b' or consumer group '%b'" % shown + where)
 
 
 def exec_aborted(reason: bytes) -> CommandError:

@@ -2,7 +2,7 @@
 
 They are taken, checked and shown, because configuration files hold them and clients ask for them. A file that
 sets one to anything but its default gets one warning for it. Where taking a value would be a promise not kept
-(a replica, a cluster, users), only the harmless one is taken and the error says why.
+(a replica, a cluster), only the harmless one is taken and the error says why.
 """
 
 from __future__ import annotations
@@ -170,17 +170,6 @@ _TLS: list[Parameter[Any]] = [
     _integer("tls-session-cache-timeout", 300),
 ]
 
-# Of commands that are still to come. Whoever adds them moves what they use to settings.py.
-_NOT_YET: list[Parameter[Any]] = [
-    _only("aclfile", "", "Lamina has no ACL users yet, so it reads no aclfile"),
-    _enum("acl-pubsub-default", "resetchannels", "allchannels resetchannels"),
-    _integer("acllog-max-len", 128, 0, INTEGER_MAX),
-    _integer("busy-reply-threshold", 5000, 0, INTEGER_MAX, "lua-time-limit"),
-    _memory("hll-sparse-max-bytes", 3000),
-    _memory("stream-node-max-bytes", 4096),
-    _integer("stream-node-max-entries", 100, 0, INTEGER_MAX),
-]
-
 INERT: tuple[Parameter[Any], ...] = (
     *_REPLICATION,
     *_CLUSTER,
@@ -188,6 +177,5 @@ INERT: tuple[Parameter[Any], ...] = (
     *_MEMORY,
     *_PROCESS,
     *_TLS,
-    *_NOT_YET,
 )
 """All of them."""

@@ -16,7 +16,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any, Final
 
 from lamina.engine import EngineError
@@ -113,6 +113,19 @@ def _memory(server: Server) -> Iterator[Line]:
     yield "used_memory_overhead", memory.used - memory.dataset
     yield "used_memory_startup", memory.startup
     yield "used_memory_dataset", memory.dataset
+    scripting = server.scripting
+    scripts, libraries = scripting.scripts, scripting.libraries
+    # Scripts and functions share one interpreter.
+    yield "used_memory_vm_eval", scripting.used_bytes
+    yield from _sized("used_memory_lua", scripting.used_bytes)
+    yield "used_memory_scripts_eval", scripts.source_bytes
+    yield "number_of_cached_scripts", len(scripts)
+    yield "number_of_functions", libraries.functions_count
+    yield "number_of_libraries", libraries.libraries_count
+    yield "used_memory_vm_functions", 0
+    yield from _sized("used_memory_vm_total", scripting.used_bytes)
+    yield "used_memory_functions", libraries.source_bytes
+    yield from _sized("used_memory_scripts", scripts.source_bytes + libraries.source_bytes)
     share = 100 * memory.dataset / max(memory.used - memory.startup, 1)
     yield "used_memory_dataset_perc", f"{share:.2f}%"
     yield from _sized("total_system_memory", system_bytes())
@@ -216,6 +229,11 @@ def _stats(server: Server) -> Iterator[Line]:
     yield "dump_payload_sanitizations", 0
     yield "client_query_buffer_limit_disconnections", stats.query_limit_disconnections
     yield "client_output_buffer_limit_disconnections", stats.output_limit_disconnections
+    denied = server.users.log.denied
+    yield "acl_access_denied_auth", denied["auth"]
+    yield "acl_access_denied_cmd", denied["command"]
+    yield "acl_access_denied_key", denied["key"]
+    yield "acl_access_denied_channel", denied["channel"]
 
 
 def _replication(server: Server) -> Iterator[Line]:
@@ -314,8 +332,11 @@ def _lamina(server: Server) -> Iterator[Line]:
     yield "background_error", _one_line(stats.background_error or "")
     yield "record_cache_bytes", cached_bytes(databases)
     yield "record_cache_limit_bytes", databases.cache_bytes
-    records = sum(len(keyspace.cache) + len(keyspace.cold) for keyspace in databases.keyspaces)
-    yield "records_cached", records + len(databases.store.hot) + len(databases.store.warm)
+    store = databases.store
+    tables: list[Sized] = [store.hot, *store.warm]
+    for keyspace in databases.keyspaces:
+        tables += [keyspace.cache, *keyspace.cold]
+    yield "records_cached", sum(map(len, tables))
     hashes = sum(keyspace.count_hashes_expiring() for keyspace in databases.keyspaces)
     yield "hashes_with_expiring_fields", hashes
     yield from _engine_lines(stats)

@@ -7,7 +7,7 @@ What a key holds is
     Record      anything else: decoded, and cached while it is in use
     None        nothing
 
-A record that is not in `cache` may be in `cold`, the generation before, or in the engine. It is changed in
+A record that is not in `cache` may be in `cold`, the generations before, or in the engine. It is changed in
 place and noted in `dirty`; `Databases` encodes what is dirty once, at the commit, however often it was
 changed. Until then a placeholder holds its place among the pending writes, so that whoever looks only there
 sees that it is no plain string.
@@ -41,7 +41,7 @@ from lamina.server.encoding import (
 )
 from lamina.server.errors import WRONG_TYPE
 from lamina.server.records import Collection, Record, String, decode_record
-from lamina.server.store import Store
+from lamina.server.store import Store, take_from
 
 if TYPE_CHECKING:
     from lamina.server.databases import Databases
@@ -74,6 +74,7 @@ class Keyspace:
         "index",
         "is_observed",
         "listens",
+        "minding",
         "misses",
         "due_floor_ms",
         "field_due_floor_ms",
@@ -92,13 +93,15 @@ class Keyspace:
         self.clock = databases.clock
         self.index = index
         self.cache: dict[bytes, Record] = {}
-        self.cold: dict[bytes, Record] = {}
+        self.cold: list[dict[bytes, Record]] = []
         self.dirty: dict[bytes, bool] = {}
         """Keys of changed records. The values mean nothing: it is a set that keeps its order."""
         self.watched: dict[bytes, list[Any]] = {}
         """Clients by the key they watch."""
         self.waiting: dict[bytes, deque[Any]] = {}
         """What clients wait for, by the key they wait at, first come first."""
+        self.minding: dict[bytes, int] = {}
+        """How many of them must hear of it if the key goes away, where there are any."""
         self.is_observed = False
         """Whether anybody must be told of changed keys: WATCH, client tracking."""
         self.listens = 0
@@ -201,7 +204,7 @@ class Keyspace:
     def _load(self, key: bytes) -> Value | None:
         """Find what is not in the cache: in the generation before, among pending writes, in the engine."""
         if self.cold:
-            record = self.cold.pop(key, None)
+            record = take_from(self.cold, key)
             if record is not None:
                 self.store.weight += record.held_bytes()
                 self.cache[key] = record
@@ -297,6 +300,8 @@ class Keyspace:
         engine_key = self.record_prefix + key
         self.store.cool(engine_key)
         self.store.delete(engine_key, True)
+        if self.minding and key in self.minding:
+            self.databases.ready.append((self, key))
 
     def _forget_record(self, key: bytes, record: Record) -> None:
         """Take a record out of everything but the engine's record area; its elements stay."""

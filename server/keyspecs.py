@@ -52,6 +52,7 @@ _USES: Final = {
 }
 """Commands all of whose keys are used alike. Those that are not here and only read are `RO access`."""
 
+_UNKNOWN_USE = "what a script does to its keys is not known: the most is assumed"
 _MOVE = ("RW access delete @1", "RW insert @2")
 _STORE_MANY = ("OW update @1", "RO access @2..-1")
 _STORE_COUNTED = ("OW update @1", "RO access @2#")
@@ -99,6 +100,25 @@ _SPECS: Final = {
     "ZUNIONSTORE": _STORE_COUNTED,
 }
 
+_NOTES: Final = {
+    ("BITFIELD", 0): "whether it reads only or writes depends on the operations",
+    ("EVAL", 0): _UNKNOWN_USE,
+    ("EVAL_RO", 0): _UNKNOWN_USE,
+    ("FCALL", 0): _UNKNOWN_USE,
+    ("FCALL_RO", 0): _UNKNOWN_USE,
+    ("GETEX", 0): "it updates the time of expiry",
+    ("PFCOUNT", 0): "it may update the count that is kept with the value",
+    ("SET", 0): "it reads only with GET",
+    ("SORT", 1): "BY and GET: the names of the keys come from the elements",
+    ("SORT", 2): "STORE: it may stand anywhere among the options",
+    ("SORT_RO", 1): "BY and GET: the names of the keys come from the elements",
+    ("XADD", 0): "it may trim, so it does more than insert",
+}
+"""What there is to say about a specification, by its place."""
+
+_READING_OPERATIONS: Final = {b"GET": 3, b"OVERFLOW": 2}
+"""Words of BITFIELD's operations that change nothing."""
+
 _USE_OF: Final = {name: use for use, names in _USES.items() for name in names.split()}
 _parse_place = re.compile(r"(?:@(\d+)|([A-Z]+)([+-]\d+)|\?)(?:\.\.(-?\d+)|/(\d+)|(#))?").fullmatch
 
@@ -117,6 +137,7 @@ class KeySpec(NamedTuple):
     step: int
     limit: int
     is_counted: bool
+    notes: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -165,7 +186,8 @@ class KeySpec(NamedTuple):
             find = b"keynum", {b"keynumidx": 0, b"firstkey": 1, b"keystep": self.step}
         elif self.start:
             find = b"range", {b"lastkey": self.last, b"keystep": self.step, b"limit": self.limit}
-        return {
+        notes = {b"notes": self.notes.encode()} if self.notes else {}
+        return notes | {
             b"flags": Distinct.words(self.flags),
             b"begin_search": {b"type": begin[0], b"spec": begin[1]},
             b"find_keys": {b"type": find[0], b"spec": find[1]},
@@ -175,6 +197,11 @@ class KeySpec(NamedTuple):
 @cache
 def key_specs(record: Command) -> tuple[KeySpec, ...]:
     """Return the specifications of a command's keys."""
+    specs = enumerate(_specs(record))
+    return tuple(spec._replace(notes=_NOTES.get((record.name, at), "")) for at, spec in specs)
+
+
+def _specs(record: Command) -> tuple[KeySpec, ...]:
     written = _SPECS.get(record.name)
     if written is not None:
         return tuple(map(_parse, written))
@@ -222,24 +249,39 @@ def takes_keys(record: Command) -> bool:
     return any(not spec.is_channel for spec in specs) or (not specs and record.find_keys is not None)
 
 
-def keys_with_uses(record: Command, argv: list[bytes]) -> list[tuple[bytes, tuple[str, ...]]]:
-    """Return the keys of a call, each with what is done to it. Errors: ValueError as `FindKeys`."""
+def are_in_place(record: Command, argv: list[bytes]) -> bool:
+    """Tell whether there is a key where each specification has one without a word before it."""
+    return all(spec.find(argv) for spec in key_specs(record) if spec.is_plain)
+
+
+def key_uses(record: Command, argv: list[bytes]) -> list[tuple[int, tuple[str, ...]]]:
+    """Return the positions of the keys of a call, each with what is done to it. Errors: ValueError as
+    `FindKeys`; IndexError."""
     uses: dict[int, tuple[str, ...]] = {}
     unplaced: tuple[str, ...] = ("RW", "access", "update")
     for spec in key_specs(record):
-        if not spec.start:
+        if not spec.start or "incomplete" in spec.flags:
             unplaced = spec.flags
         for at in spec.find(argv):
             uses.setdefault(at, spec.flags)
-    return [(argv[at], _narrowed(record, argv, uses.get(at, unplaced))) for at in key_positions(record, argv)]
+    return [(at, uses_in_call(record, argv, uses.get(at, unplaced))) for at in key_positions(record, argv)]
 
 
-def _narrowed(record: Command, argv: list[bytes], flags: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the use of a key by this very call, where that depends on its options."""
+def keys_with_uses(record: Command, argv: list[bytes]) -> list[tuple[bytes, tuple[str, ...]]]:
+    """The same with the keys themselves."""
+    return [(argv[at], uses) for at, uses in key_uses(record, argv)]
+
+
+def uses_in_call(record: Command, argv: list[bytes], flags: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what `flags` of a specification mean in this very call: some uses depend on its options."""
     if "variable_flags" not in flags:
         return tuple(flag for flag in flags if flag != "incomplete")
-    words = {word.upper() for word in argv[2:]}
     if record.name == "SET":
-        return ("RW", "access", "update") if b"GET" in words else ("OW", "update")
-    is_read_only = words.isdisjoint((b"SET", b"INCRBY"))
-    return ("RO", "access") if is_read_only else ("RW", "access", "update")
+        return ("RW", "access", "update") if b"GET" in map(bytes.upper, argv[3:]) else ("OW", "update")
+    at = 2
+    while at < len(argv):
+        length = _READING_OPERATIONS.get(argv[at].upper(), 0)
+        if not length or at + length > len(argv):
+            return ("RW", "access", "update")
+        at += length
+    return ("RO", "access")

@@ -15,7 +15,8 @@ import gc
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Sized
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 from lamina.engine.memtable import ENTRY_OVERHEAD_BYTES
@@ -129,12 +130,13 @@ def collector_report() -> str:
 def cached_bytes(databases: Databases) -> int:
     """Return about what decoded records take.
 
-    Only what the young generation takes is counted; the one before, where there is one, was let grow old when
-    it took half of what both may.
+    Only what the youngest generation takes is counted; those before, as far as there is something in them,
+    were let grow old when they had taken their part.
     """
     store = databases.store
-    has_old = bool(store.warm) or any(keyspace.cold for keyspace in databases.keyspaces)
-    return store.weight + (databases.cache_bytes // 2 if has_old else 0)
+    tables: list[Sequence[Sized]] = [store.warm, *(keyspace.cold for keyspace in databases.keyspaces)]
+    old = sum(any(generation) for generation in zip_longest(*tables, fillvalue=()))
+    return store.weight + databases.generation_bytes * old
 
 
 class Memory:
@@ -173,12 +175,12 @@ class Memory:
         yield b"clients.normal", self.clients
         yield b"cluster.links", 0
         yield b"aof.buffer", self.pending
-        yield b"lua.caches", 0
-        yield b"functions.caches", 0
+        yield b"lua.caches", server.scripting.used_bytes
+        yield b"functions.caches", server.scripting.libraries.source_bytes
         keys_count = 0
         for keyspace, count in server.databases.each_with_keys():
             keys_count += count
-            overhead = (len(keyspace.cache) + len(keyspace.cold)) * HOT_OVERHEAD_BYTES
+            overhead = (len(keyspace.cache) + sum(map(len, keyspace.cold))) * HOT_OVERHEAD_BYTES
             # Redis's names; its hash tables are what our caches are, and expiry has an index on disk.
             yield (
                 b"db.%d" % keyspace.index,

@@ -43,6 +43,7 @@ _WINDOW_BYTES: Final = 1 << 20
 _REPLY_BYTES_MAX: Final = 64 * 1024
 _RECEIVE_BYTES: Final = 64 * 1024
 _TIMEOUT_MS_MAX: Final = (1 << 31) - 1
+_BUSY_DELAY_S: Final = 0.01
 
 Item = tuple[bytes, int, bytes]
 """Key, time to live in ms (0: for ever), payload."""
@@ -258,6 +259,9 @@ def _never(key: bytes) -> object:
 
 def _end(server: Server, keyspace: Keyspace, order: Order, wait: Wait, outcome: Outcome) -> None:
     """Remove what has been handed over, let everybody write again, and answer."""
+    if server.scripting.is_busy and server.loop is not None:
+        server.loop.call_later(_BUSY_DELAY_S, _end, server, keyspace, order, wait, outcome)
+        return
     server.clock.tick()
     reply: Any
     try:

@@ -16,8 +16,6 @@ without any is no key.
 
 The form of a collection is the encoding that Redis would have chosen for these elements under the limits in
 force (limits.py).
-
-Streams are not among what is stored so far. `EntryWriter._WRITERS` is where they will be added.
 """
 
 from __future__ import annotations
@@ -42,6 +40,7 @@ from lamina.server.encoding import (
     PLAIN_STRING,
     RECORD,
     SET,
+    STREAM,
     STRING,
     U32,
     U64,
@@ -51,11 +50,21 @@ from lamina.server.encoding import (
 )
 from lamina.server.limits import LIMITS
 from lamina.server.numbers import parse_integer
-from lamina.server.rdb.values import HashValue, ListValue, SetValue, TimedHashValue, Value, ZsetValue
+from lamina.server.rdb.values import (
+    HashValue,
+    ListValue,
+    SetValue,
+    StreamValue,
+    TimedHashValue,
+    Value,
+    ZsetValue,
+)
 from lamina.server.types import hashes, lists, sets, zsets
 from lamina.server.types.bigstrings import CHUNK_SIZE, SIZE_MIN
 from lamina.server.types.listkeys import MIDDLE
 from lamina.server.types.listpacks import EMPTY_BYTES, half_size_max, is_too_large, packed_size
+from lamina.server.types.streams import encode_place
+from lamina.server.types.streamvalues import Filled, entry_rows, group_rows
 
 Sink = Callable[[list[bytes], list[bytes]], None]
 """Takes entries: keys and values."""
@@ -79,7 +88,7 @@ class EntryWriter:
         self.keys: list[bytes] = []
         self.values: list[bytes] = []
         self.last_size = 0
-        """Elements of the last key; 1 for a string."""
+        """Elements of the last key; 1 for a string, and for a stream that has none."""
         self._long_bytes = 0
         self._take_id = take_id
         self._sink = sink
@@ -284,12 +293,30 @@ class EntryWriter:
         if elements and max(map(len, elements)) > ARGUMENT_SIZE_MAX:
             raise UnsupportedValueError(f"an element of more than {ARGUMENT_SIZE_MAX} bytes is too long")
 
+    def _stream(self, value: StreamValue) -> tuple[int, bytes, int]:
+        taken, prefix = self._begin()
+        filled = Filled()
+        for entries in value.chunks:
+            filled.note(entries)
+            keys, values = entry_rows(entries)
+            self._add([prefix + key for key in keys], values)
+        groups_id = count = 0
+        for group in value.groups:
+            if not groups_id:
+                groups_id, prefix = self._begin()
+            keys, values = group_rows(count, group)
+            self._add([prefix + key for key in keys], values)
+            count += 1
+        self.last_size = filled.size or 1  # an empty stream is a key
+        return STREAM, encode_place(filled.place(taken, value.state, groups_id, count)), 0
+
     _WRITERS: ClassVar[dict[type, Callable[[EntryWriter, Any], tuple[int, bytes, int]]]] = {
         ListValue: _list,
         SetValue: _set,
         ZsetValue: _zset,
         HashValue: _hash,
         TimedHashValue: _timed_hash,
+        StreamValue: _stream,
     }
     """What writes the elements of a value, and returns the tag and the body of its record, which is empty if
     there are none, and when the first field expires."""

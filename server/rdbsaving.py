@@ -25,7 +25,7 @@ from lamina.server.rdb.opcodes import REDIS_70, REDIS_74
 from lamina.server.rdb.rules import SavingRules
 from lamina.server.rdb.saving import RdbWriter
 from lamina.server.rdb.values import Key
-from lamina.server.rdbvalues import Source, database_map, has_timed_fields, read_runs
+from lamina.server.rdbvalues import Source, database_map, has_timed_fields, read_libraries, read_runs
 from lamina.server.version import REDIS_VERSION, VERSION
 
 _SYNCED_BYTES: Final = 4 << 20
@@ -108,6 +108,8 @@ def write_databases(file: _Output, source: Source, rules: FileRules) -> Written:
     writer.write_aux(b"ctime", b"%d" % time.time())
     writer.write_aux(b"aof-base", b"0")
     writer.write_aux(b"lamina-ver", VERSION.encode())
+    for code in read_libraries(source):
+        writer.write_function(code)
     count = 0
     for number, pdb in numbers.items():
         records, index = prefix_of(pdb, RECORD), prefix_of(pdb, EXPIRY)

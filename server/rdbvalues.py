@@ -11,8 +11,6 @@ whole. A string is, as a value has it so: what is missing of a big one are zeros
 
 Sorted sets come highest score first, as in Redis's own files: who loads one into an ordered structure then
 always adds at the same end.
-
-Streams are not among what is stored so far. `_READERS` is where they will be added.
 """
 
 from __future__ import annotations
@@ -33,6 +31,7 @@ from lamina.server.encoding import (
     DOUBLE,
     ELEMENT,
     FIELD_EXPIRY,
+    FUNCTION_PREFIX,
     HAS_EXPIRY,
     HASH,
     LIST,
@@ -40,6 +39,7 @@ from lamina.server.encoding import (
     RECORD,
     SET,
     STATE_PREFIX,
+    STREAM,
     STRING,
     TYPE_MASK,
     U32,
@@ -62,6 +62,7 @@ from lamina.server.readahead import BATCH_BYTES, BATCH_RECORDS, ReadAhead, Rows
 from lamina.server.store import Store
 from lamina.server.types import hashes, lists, sets, zsets
 from lamina.server.types.bigstrings import CHUNK_SIZE
+from lamina.server.types.streamvalues import read_stream
 from lamina.server.types.zsetorder import SCORE_SIZE
 
 Source = Store | View | Snapshot
@@ -125,6 +126,12 @@ class Strings(NamedTuple):
 
     keys: list[bytes]
     texts: list[bytes]
+
+
+def read_libraries(view: Source) -> Iterator[bytes]:
+    """Yield the sources of the libraries of functions, by name."""
+    for _, source in view.scan(FUNCTION_PREFIX, end_of(FUNCTION_PREFIX)):
+        yield source
 
 
 def read_keys(
@@ -351,11 +358,16 @@ def _timed_chunks(
         yield chunk
 
 
+def _stream(source: Source | _Ahead, elements: bytes, body: bytes, now_ms: int) -> Value:
+    return read_stream(lambda start, stop: rows(source, start, stop), elements, body)
+
+
 _READERS: Final[dict[int, Callable[[Source | _Ahead, bytes, bytes, int], Value | None]]] = {
     BIG_STRING: _big_string,
     LIST: _list,
     SET: _set,
     ZSET: _zset,
     HASH: _hash,
+    STREAM: _stream,
 }
 """How the body of a record is read, by its tag."""

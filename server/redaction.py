@@ -36,7 +36,7 @@ def _secret_positions(name: bytes, argv: list[bytes]) -> set[int]:
     if name == b"MIGRATE":
         return _after_option(argv, 6, {b"AUTH": 1, b"AUTH2": 2})
     if name == b"ACL" and subcommand == b"SETUSER":
-        return set(range(3, len(argv)))
+        return set(range(2, len(argv)))
     if name == b"CONFIG" and subcommand == b"SET":
         return {i + 1 for i in range(2, len(argv), 2) if argv[i].lower() in _SECRET_PARAMETERS}
     return set()

@@ -174,6 +174,9 @@ class Command:
 COMMANDS: dict[bytes, Command] = {}
 """Commands by upper-case name; subcommands hang on their containers."""
 
+DECLARED: dict[bytes, Command] = {}
+"""The same under the names they were declared with, rename-command or not: ACL rules name them."""
+
 
 def command(
     name: str,
@@ -218,6 +221,8 @@ def command(
         if key in table:
             raise ValueError(f"{name} is declared twice")
         table[key] = record
+        if not rest:
+            DECLARED[key] = record
         return function
 
     return register
@@ -284,12 +289,16 @@ def lookup(name: bytes) -> Command | None:
     return COMMANDS.get(name.upper())
 
 
-def all_commands() -> list[Command]:
-    """Return every command and subcommand, containers before what hangs on them."""
+def all_commands(*, declared: bool = False) -> list[Command]:
+    """Return every command and subcommand, containers before what hangs on them.
+
+    `declared` counts those in that rename-command has taken away.
+    """
+    table = DECLARED if declared else COMMANDS
     found: list[Command] = []
-    for name in sorted(COMMANDS):
-        found.append(COMMANDS[name])
-        found += [sub for _, sub in sorted(COMMANDS[name].subcommands.items())]
+    for name in sorted(table):
+        found.append(table[name])
+        found += [sub for _, sub in sorted(table[name].subcommands.items())]
     return found
 
 

@@ -16,9 +16,12 @@ Most replies are plain values; the classes here say what those cannot:
     NULL_ARRAY                  *-1 null array                   _ null
     Verbatim(b"txt", text)      $ bulk string                    = verbatim string
     BigNumber(n)                $ bulk string                    ( big number
+    Decimal(digits)             $ bulk string                    , double
     Scored([(member, score)])   * flat array                     * array of [member, double] pairs
     Pairs([(a, b), ...])        * flat array                     % map (keeps order and repetitions)
     Distinct([...])             * array                          ~ set (keeps order)
+    Keyed([(a, b), ...])        * array of [a, b] pairs          % map (keeps order)
+    StreamEntries(ids, values)  * array of [id, * items] pairs   the same
     Push([...])                 * array                          > push
     Encoded(wire)               as it is                         as it is
     SUSPENDED, NO_REPLY         nothing                          nothing
@@ -28,6 +31,7 @@ Handlers return these; only the connection turns them into bytes.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, Final
@@ -68,6 +72,15 @@ class BigNumber:
         self.digits = digits
 
 
+class Decimal:
+    """A double whose digits are not those that a float has by itself."""
+
+    __slots__ = ("digits",)
+
+    def __init__(self, digits: bytes) -> None:
+        self.digits = digits
+
+
 class Scored:
     """Members with their scores: flat in RESP2, nested in RESP3."""
 
@@ -98,6 +111,26 @@ class Distinct:
     def words(cls, words: Iterable[str]) -> Distinct:
         """Return a set of simple strings."""
         return cls([Simple(word.encode()) for word in words])
+
+
+class Keyed:
+    """A map that is an array of pairs in RESP2."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: list[tuple[Any, Any]]) -> None:
+        self.items = items
+
+
+class StreamEntries:
+    """Entries of a stream, side by side: packed ids, and what is stored, which is an array as it goes over
+    the wire; None for an entry that is gone. They are never taken apart on their way (0.5 µs for each)."""
+
+    __slots__ = ("ids", "values")
+
+    def __init__(self, ids: list[bytes], values: list[bytes] | list[bytes | None]) -> None:
+        self.ids = ids
+        self.values = values
 
 
 class Push:
@@ -142,6 +175,7 @@ _HEADS = [b"$%d" % size for size in range(_HEADS_MAX)]
 _INTEGERS_MAX = 2048
 _INTEGERS = [b":%d\r\n" % n for n in range(_INTEGERS_MAX)]
 _MANY = 8
+_STREAM_ID = struct.Struct(">QQ")
 
 
 def encode(reply: Any, resp: int) -> bytes:
@@ -213,6 +247,29 @@ def _encode_distinct(distinct: Distinct, resp: int) -> bytes:
     return head % len(distinct.items) + b"".join([encode(item, resp) for item in distinct.items])
 
 
+def _encode_keyed(keyed: Keyed, resp: int) -> bytes:
+    items = keyed.items
+    parts = [b"*%d\r\n" % len(items) if resp == 2 else b"%%%d\r\n" % len(items)]
+    for key, value in items:
+        if resp == 2:
+            parts.append(b"*2\r\n")
+        parts += (encode(key, resp), encode(value, resp))
+    return b"".join(parts)
+
+
+def _encode_stream(entries: StreamEntries, resp: int) -> bytes:
+    # Flat: of XRANGE's time this is nearly all.
+    unpack = _STREAM_ID.unpack
+    parts = [b"*%d\r\n" % len(entries.ids)]
+    add = parts.append
+    for packed, value in zip(entries.ids, entries.values):
+        text = b"%d-%d" % unpack(packed)
+        if value is None:
+            value = b"*-1\r\n" if resp == 2 else b"_\r\n"
+        add(b"*2\r\n$%d\r\n%b\r\n%b" % (len(text), text, value))
+    return b"".join(parts)
+
+
 def _encode_push(push: Push, resp: int) -> bytes:
     head = b"*%d\r\n" if resp == 2 else b">%d\r\n"
     return head % len(push.items) + b"".join([encode(item, resp) for item in push.items])
@@ -228,6 +285,11 @@ def _encode_verbatim(reply: Verbatim, resp: int) -> bytes:
 def _encode_big_number(reply: BigNumber, resp: int) -> bytes:
     digits = reply.digits
     return b"$%d\r\n%b\r\n" % (len(digits), digits) if resp == 2 else b"(%b\r\n" % digits
+
+
+def _encode_decimal(reply: Decimal, resp: int) -> bytes:
+    digits = reply.digits
+    return b"$%d\r\n%b\r\n" % (len(digits), digits) if resp == 2 else b",%b\r\n" % digits
 
 
 def _encode_bool(value: bool, resp: int) -> bytes:
@@ -257,10 +319,13 @@ _ENCODERS: dict[type, Callable[[Any, int], bytes]] = {
     CommandError: lambda reply, _: reply.reply,
     Verbatim: _encode_verbatim,
     BigNumber: _encode_big_number,
+    Decimal: _encode_decimal,
     Scored: _encode_scored,
     Pairs: _encode_pairs,
     Push: _encode_push,
     Distinct: _encode_distinct,
+    Keyed: _encode_keyed,
+    StreamEntries: _encode_stream,
     Encoded: lambda reply, _: reply.wire,
     _Token: _encode_token,
 }

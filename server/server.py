@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import lamina.engine as engine
 from lamina.engine import EngineError
 from lamina.server import applying, failures
+from lamina.server.acl.users import Users
 from lamina.server.blocking import Waits, serve_ready, stop_waiting, time_out
 from lamina.server.client import PAUSED, SERVER_WIDE, SILENT, WRITES_REFUSED, Client
 from lamina.server.clock import Clock
@@ -40,6 +41,7 @@ from lamina.server.pubsub import PubSub
 from lamina.server.redaction import redacted
 from lamina.server.registry import COMMANDS, Command, all_commands
 from lamina.server.saving import Saver
+from lamina.server.scripting.engine import Scripting
 from lamina.server.slowlog import SlowLog
 from lamina.server.stats import Stats
 from lamina.server.syncing import Syncer
@@ -50,6 +52,14 @@ if TYPE_CHECKING:
     from lamina.server.connection import Connection
 
 log = logging.getLogger(__name__)
+
+_SCRIPTS = frozenset((b"eval", b"evalsha", b"fcall"))
+"""Commands that may write although they are not flagged so."""
+_READING_SCRIPTS = frozenset((b"eval_ro", b"evalsha_ro", b"fcall_ro"))
+
+_MEMTABLE_BYTES_MAX = 64 << 20
+"""What a memtable takes at most unless memtable-size says otherwise. A larger one saves little compaction,
+and costs pauses (the interpreter copies its dict when that grows: 60 ms at 512 MB) and a longer recovery."""
 
 _CACHE_SHARE = 4
 """The part of `memory` that decoded records may take is one of so many; the engine has the rest."""
@@ -69,6 +79,8 @@ class Server:
         LIMITS.follow(config)
         self.clock = Clock() if clock is None else clock
         self.started_ms = self.clock.now_ms
+        self.clients: dict[int, Client] = {}
+        self.users = Users(self)
         self.run_id = os.urandom(20).hex()
         self.replication_id = os.urandom(20).hex()
         self._engine_options = engine_options or {}
@@ -89,7 +101,6 @@ class Server:
         self.latency = LatencyMonitor()
         self.cursors = Cursors()
         self.slow_ns = 0
-        self.clients: dict[int, Client] = {}
         self.gate = 0
         """Gates that are closed for all clients."""
         self.running: Client | None = None
@@ -121,7 +132,10 @@ class Server:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.syncer = Syncer(self)
         self.saver = Saver(self)
+        self.scripting = Scripting(self)
         self.cron = Cron(self)
+        self.write_high_bytes = 0
+        """What may wait for a client before it is looked at closer; it follows client-output-buffer-limit."""
         self._resuming: list[Client] = []
         self._last_client_id = 0
         self._timeout: asyncio.TimerHandle | None = None
@@ -145,11 +159,14 @@ class Server:
     def open_engine(self, **changes: Any) -> engine.Database:
         """Open the database; `changes` go over the configuration. Errors: as `engine.open`."""
         config = self.config
+        memory_bytes = max(config.memory - config.memory // _CACHE_SHARE, 64 * 1024)
+        # Smaller ones are the engine's to choose.
+        memtable_bytes = _MEMTABLE_BYTES_MAX if memory_bytes > 6 * _MEMTABLE_BYTES_MAX else None
         options: dict[str, Any] = {
             # The server syncs by itself, so that appendfsync can be changed: see cron.py and syncing.py.
             "sync": "no",
-            "memory": max(config.memory - config.memory // _CACHE_SHARE, 64 * 1024),
-            "memtable_size_bytes": config.memtable_size or None,
+            "memory": memory_bytes,
+            "memtable_size_bytes": config.memtable_size or memtable_bytes,
             "block_size_bytes": config.block_size,
             "segment_size_bytes": config.segment_size,
             "compression": config.compression,
@@ -192,7 +209,10 @@ class Server:
         self.is_tick_due = False
         databases = self.databases
         failure = None
-        has_written = databases.has_changes
+        # A script that others need not wait for is in the middle of its turn: that is not over, and what is
+        # sent now has nothing to do with it.
+        is_amid = self.scripting.is_busy
+        has_written = not is_amid and databases.has_changes
         if has_written:
             then = time.perf_counter_ns()
             try:
@@ -202,7 +222,7 @@ class Server:
                 failure = failures.note_failed_commit(self, error)
             if self.latency.threshold_ms:
                 self.latency.note(b"commit", time.perf_counter_ns() - then, self.clock.now_ms // 1000)
-        else:
+        elif not is_amid:
             databases.trim_caches()
         if self.tracking.is_broadcast_due:
             self.tracking.broadcast()
@@ -280,12 +300,12 @@ class Server:
     @property
     def needs_password(self) -> bool:
         """Whether clients have to authenticate."""
-        return bool(self.config.requirepass)
+        return self.users.needs_login
 
     @property
     def is_protected(self) -> bool:
         """Whether only local clients are let in."""
-        return bool(self.config.protected_mode) and not self.needs_password
+        return bool(self.config.protected_mode) and self.users.default.is_passless
 
     def take_client_id(self) -> int:
         """Return the id of a new client."""
@@ -406,7 +426,7 @@ class Server:
         """Tell whether a command has to wait for the end of the pause or stall."""
         if self.paused_until_ms and (not self.is_pause_for_writes or "may_replicate" in command.flags):
             return True
-        return self.may_write(client, command)
+        return self.may_write(client, command) or command.wire_name in _SCRIPTS
 
     def _hold_writers(self) -> None:
         """Let commands that write wait if the engine has fallen behind, for as long as it asks: it would
@@ -440,6 +460,12 @@ class Server:
         if command.wire_name != b"exec":
             return command.is_write
         return any(queued.is_write for queued, _ in client.queue or ())
+
+    def has_scripts(self, queue: list[tuple[Command, list[bytes]]]) -> bool:
+        """Tell whether commands that are queued for EXEC may take long: scripts are among them."""
+        return any(
+            queued.wire_name in _SCRIPTS or queued.wire_name in _READING_SCRIPTS for queued, _ in queue
+        )
 
     def schedule_timeout(self, deadline_ms: int) -> None:
         """Wake up at a time, to end waits or a pause. 0 is never."""
@@ -540,6 +566,7 @@ class Server:
 
     def close(self) -> None:
         """Commit, close the database, stop the threads. Connections have been ended."""
+        self.scripting.abort()
         if self._timeout is not None:
             self._timeout.cancel()
         self.cron.stop()

@@ -99,6 +99,13 @@ class Settings:
     # --- Who may come in
 
     requirepass = Data(b"", "Password of the default user; empty: none is asked for.")
+    aclfile = Text(
+        "", "File of users, one on each line; empty: `user` lines of this file declare them.", access="fixed"
+    )
+    acl_pubsub_default = Enum(
+        "resetchannels", "allchannels resetchannels", "Whether new users may use all channels, or none."
+    )
+    acllog_max_len = Integer(128, 0, INTEGER_MAX, "Entries that ACL LOG keeps.")
     enable_debug_command = Enum("no", "no yes local", "Who may use DEBUG.", access="fixed")
     enable_checkpoint_command = Enum(
         "local", "no yes local", "Who may use CHECKPOINT. Lamina's own.", access="fixed"
@@ -153,7 +160,11 @@ class Settings:
         256 * MIB, 2 * MIB, 1 << 46, "Memory for memtables and caches together. Lamina's own.", access="fixed"
     )
     memtable_size = Memory(
-        0, 0, 1 << 40, "Memory of one memtable; 0: a sixth of the engine's. Lamina's own.", access="fixed"
+        0,
+        0,
+        1 << 40,
+        "Memory of one memtable; 0: a sixth of the engine's, 64 MB at most. Lamina's own.",
+        access="fixed",
     )
     block_size = Memory(8 * KIB, 64, 64 * MIB, "Raw size of a block. Lamina's own.", access="fixed")
     segment_size = Memory(32 * MIB, KIB, 1 << 40, "Size of a segment on disk. Lamina's own.", access="fixed")
@@ -189,6 +200,27 @@ class Settings:
     client_output_buffer_limit = OutputLimits(
         _OUTPUT_LIMITS, "Replies that may wait for a client before it is disconnected, by class."
     )
+    command_memory = Memory(
+        1024 * MIB,
+        0,
+        INTEGER_MAX,
+        "Memory that one command may take for what it gathers of collections on disk, to return, sort or"
+        " combine them; 0: no limit. Lamina's own.",
+    )
+    busy_reply_threshold = Integer(
+        5000,
+        0,
+        INTEGER_MAX,
+        "Milliseconds a script may run before others are answered BUSY and it can be killed; 0: no limit.",
+        alias="lua-time-limit",
+    )
+    script_memory = Memory(
+        256 * MIB,
+        16 * MIB,
+        1 << 40,
+        "Memory of Lua: scripts, and what they hold. Lamina's own.",
+        access="fixed",
+    )
     tracking_table_max_keys = Integer(1000000, 0, INTEGER_MAX, "Keys remembered for CLIENT TRACKING.")
 
     # --- What it tells of itself
@@ -210,11 +242,16 @@ class Settings:
 
     hash_max_listpack_entries = Integer(512, 0, INTEGER_MAX, "Fields.", alias="hash-max-ziplist-entries")
     hash_max_listpack_value = Memory(64, 0, INTEGER_MAX, "Bytes.", alias="hash-max-ziplist-value")
+    hll_sparse_max_bytes = Memory(3000, 0, INTEGER_MAX, "Bytes of a HyperLogLog that is kept sparse.")
     list_max_listpack_size = Integer(
         -2, -INT_MAX - 1, INT_MAX, "Elements, or -1 to -5: 4 to 64 KB.", alias="list-max-ziplist-size"
     )
     set_max_intset_entries = Integer(512, 0, INTEGER_MAX, "Members that are all integers.")
     set_max_listpack_entries = Integer(128, 0, INTEGER_MAX, "Members.")
     set_max_listpack_value = Memory(64, 0, INTEGER_MAX, "Bytes.")
+    stream_node_max_bytes = Memory(4096, 0, INTEGER_MAX, "Bytes of a stream's node in files and payloads.")
+    stream_node_max_entries = Integer(
+        100, 0, INTEGER_MAX, "Entries of one; trimming with ~ removes so many at a time. 0: any number."
+    )
     zset_max_listpack_entries = Integer(128, 0, INTEGER_MAX, "Members.", alias="zset-max-ziplist-entries")
     zset_max_listpack_value = Memory(64, 0, INTEGER_MAX, "Bytes.", alias="zset-max-ziplist-value")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from lamina.engine import Batch, Database
 from lamina.server.encoding import PLAIN_STRING, end_of
@@ -26,6 +26,7 @@ HOT_OVERHEAD_BYTES: Final = 140
 """Memory of an entry of `hot` beside its key and value: a dict slot and two object headers (measured)."""
 
 Table = dict[bytes, bytes] | dict[bytes, bytes | None]
+Cached = TypeVar("Cached")
 
 
 def _find_in(tables: list[Table], keys: list[bytes]) -> list[bytes | None]:
@@ -36,6 +37,15 @@ def _find_in(tables: list[Table], keys: list[bytes]) -> list[bytes | None]:
             get = table.get
             found = [get(key) if value is None else value for key, value in zip(keys, found)]
     return found
+
+
+def take_from(generations: list[dict[bytes, Cached]], key: bytes) -> Cached | None:
+    """Take what is cached of a key out of the generation that has it."""
+    for table in generations:
+        found = table.pop(key, None)
+        if found is not None:
+            return found
+    return None
 
 
 class Store:
@@ -58,8 +68,8 @@ class Store:
         Invariant: what is hot, or warm, is neither pending nor in the active memtable; who writes a record
         takes it out. So each key lies in one large dict only, as walking into one costs more than all of a
         SET's other steps."""
-        self.warm: dict[bytes, bytes] = {}
-        """The generation of `hot` before: what is used again moves back."""
+        self.warm: list[dict[bytes, bytes]] = []
+        """The generations of `hot` before, the youngest first: what is used again moves back."""
         self.weight = 0
         """About how many bytes have been cached since caches were last aged: here and in `Keyspace.cache`."""
 
@@ -143,7 +153,7 @@ class Store:
         raw = active.based.get(key, ABSENT)
         if raw is not ABSENT:
             return raw
-        raw = self.warm.pop(key, None)
+        raw = take_from(self.warm, key)
         if raw is None:
             raw = self.db.view.get_below(key)
             if raw is None or raw[:1] != PLAIN_STRING:
@@ -184,7 +194,7 @@ class Store:
         view = self.db.view
         raw: bytes | None = view.active.based.get(key, ABSENT)
         if raw is ABSENT:
-            raw = self.hot.pop(key, None) or self.warm.pop(key, None) or view.get_below(key)
+            raw = self.hot.pop(key, None) or take_from(self.warm, key) or view.get_below(key)
             self.existed[key] = raw is not None
         return raw
 
@@ -203,12 +213,12 @@ class Store:
 
     def cool(self, key: bytes) -> None:
         """Take a record out of what is hot or warm: it is about to be written."""
-        self.hot.pop(key, None)
-        self.warm.pop(key, None)
+        if self.hot.pop(key, None) is None:
+            take_from(self.warm, key)
 
     def age(self) -> None:
-        """Make what is hot the generation before."""
-        self.warm = self.hot
+        """Make what is hot the youngest generation before."""
+        self.warm.insert(0, self.hot)
         self.hot = {}
         self.weight = 0
 

@@ -15,6 +15,7 @@ Clients draw hints from this; redis-cli does while one types.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from lamina.server.replies import Distinct
@@ -28,25 +29,81 @@ _INTEGERS: Final = frozenset(
     "seconds milliseconds count index index1 index2 numkeys offset start stop end cursor increment decrement"
     " db numfields numreplicas numlocal rank len length maxlen limit size bit threshold position from to"
     " min-idle-time ms bits timeout-ms version samples port n lastid-ms max-idle-time destination-db id-count"
-    " first last client-id min-match-len entries-read".split()
+    " first last client-id min-match-len entries-read slot start-slot end-slot cluster-bus-port config-epoch"
+    " num-matches frequency ttl pause-ms".split()
 )
 _DOUBLES: Final = frozenset("timeout score longitude latitude radius width height weight".split())
+_SCORES: Final = {"min": b"double", "max": b"double"}
+_WEIGHTS: Final = {"weight": b"integer"}
+_TYPES_IN: Final = {
+    "CLIENT|PAUSE": {"timeout": b"integer"},
+    "CLUSTER|KEYSLOT": {"key": b"string"},
+    "HELLO": {"protover": b"integer"},
+    "HINCRBYFLOAT": {"increment": b"double"},
+    "INCRBYFLOAT": {"increment": b"double"},
+    "MIGRATE": {"timeout": b"integer"},
+    "SETBIT": {"value": b"integer"},
+    "WAIT": {"timeout": b"integer"},
+    "WAITAOF": {"timeout": b"integer"},
+    "XAUTOCLAIM": {"start": b"string"},
+    "XCLAIM": {"unix-time-ms": b"unix-time"},
+    "XPENDING": {"start": b"string", "end": b"string", "min-idle-ms": b"integer"},
+    "XRANGE": {"start": b"string", "end": b"string"},
+    "XREVRANGE": {"start": b"string", "end": b"string"},
+    "XSETID": {"entries-added": b"integer"},
+    "XTRIM": {"threshold": b"string"},
+    "XADD": {"threshold": b"string"},
+    "ZRANGE": {"start": b"string", "stop": b"string"},
+    "ZRANGESTORE": {"start": b"string", "stop": b"string"},
+    **dict.fromkeys(("ZCOUNT", "ZRANGEBYSCORE", "ZREVRANGEBYSCORE", "ZREMRANGEBYSCORE"), _SCORES),
+    **dict.fromkeys(("ZINTER", "ZINTERSTORE", "ZUNION", "ZUNIONSTORE"), _WEIGHTS),
+}
+"""What arguments are in one command, against their names."""
+_KEYS_BY_PATTERN: Final = frozenset(("SORT", "SORT_RO"))
+"""Commands whose patterns name keys, which have a specification of their own."""
+
 _TIMES: Final = frozenset(
     "unix-time unix-time-seconds unix-time-milliseconds timestamp timestamp-seconds"
     " timestamp-milliseconds".split()
 )
 
+_SYMBOLS: Final = frozenset(("*", "$", "=", "~"))
+"""Words without letters that are typed as they are."""
+
 Argument = dict[bytes, Any]
 
 
-def parse_syntax(syntax: str, name: str) -> list[Argument]:
-    """Return the arguments behind the name of the command, which may be two words: CONFIG GET."""
+def parse_syntax(syntax: str, name: str, spec_count: int = 1) -> list[Argument]:
+    """Return the arguments behind the name of the command, which may be two words: CONFIG GET.
+
+    `spec_count` is how many key specifications the command has: its keys belong to them in this order.
+    """
     plain = _single_word("\\1", syntax).replace("<", "(").replace(">", ")")
     words = _bracketed(_tokens(plain)[len(name.split("|")) :])
     arguments, end = _parse_sequence(words, 0)
     if end != len(words):
         raise ValueError(f"{name}: brackets that do not match in {syntax!r}")
+    types = _TYPES_IN.get(name, {})
+    specs = iter(range(spec_count))
+    spec = 0
+    for argument in _leaves(arguments):
+        argument[b"type"] = types.get(argument[b"name"].decode(), argument[b"type"])
+        is_key = argument[b"type"] == b"key"
+        if is_key or (name in _KEYS_BY_PATTERN and argument[b"type"] == b"pattern"):
+            spec = next(specs, spec) if is_key or spec == 0 else spec
+            argument[b"key_spec_index"] = spec
+        else:
+            argument.pop(b"key_spec_index", None)
     return arguments
+
+
+def _leaves(arguments: list[Argument]) -> Iterator[Argument]:
+    """Go through the arguments that have no parts."""
+    for argument in arguments:
+        if b"arguments" in argument:
+            yield from _leaves(argument[b"arguments"])
+        else:
+            yield argument
 
 
 def _bracketed(words: list[str]) -> list[str]:
@@ -75,7 +132,7 @@ def _parse_sequence(words: list[str], at: int) -> tuple[list[Argument], int]:
             group, at = _parse_group(words, at)
             is_repetition = pending is None and found and _is_repetition_of(found, group)
             if is_repetition:
-                _repeat(found, len(group[b"repeated"]))
+                _repeat(found, group[b"repeated"])
                 continue
             argument = _without_marks(group)
         elif word == "...":
@@ -83,7 +140,7 @@ def _parse_sequence(words: list[str], at: int) -> tuple[list[Argument], int]:
             continue
         else:
             at += 1
-            if word == word.upper() and any(character.isalpha() for character in word):
+            if word == word.upper() and (word in _SYMBOLS or any(map(str.isalpha, word))):
                 if pending is not None:
                     found.append(_token(pending))
                 pending = word
@@ -135,7 +192,8 @@ def _block(branch: list[Argument]) -> Argument:
         return dict(branch[0])
     first, *rest = branch
     block: Argument = {b"name": first[b"name"], b"type": b"block"}
-    if b"token" in first and len(branch) > 1:
+    # COUNT count [ANY] is two arguments, the first with a token; LIMIT offset count is one of two parts.
+    if b"token" in first and b"flags" not in first and not _has_token(rest[0]):
         block[b"name"] = first[b"token"].lower()
         block[b"token"] = first[b"token"]
         first = {key: value for key, value in first.items() if key != b"token"}
@@ -144,20 +202,30 @@ def _block(branch: list[Argument]) -> Argument:
     return block
 
 
+def _has_token(argument: Argument) -> bool:
+    return b"token" in argument or b"arguments" in argument
+
+
 def _is_repetition_of(found: list[Argument], group: Argument) -> bool:
     repeated = group[b"repeated"]
     names = [argument[b"name"] for argument in repeated]
     return bool(names) and [argument[b"name"] for argument in found[-len(names) :]] == names
 
 
-def _repeat(found: list[Argument], count: int) -> None:
-    """Let the last `count` arguments be one that may be there several times."""
+def _repeat(found: list[Argument], repeated: list[Argument]) -> None:
+    """Let the last arguments be one that may be there several times, as what is repeated looks like them."""
+    count = len(repeated)
     last = found[-count:]
+    token = repeated[0].get(b"token")
+    flags = ["multiple"] if token is None else ["multiple", "multiple_token"]
     if count == 1:
-        _flag(last[0], ["multiple"])
+        _flag(last[0], flags)
         return
     block: Argument = {b"name": b"data", b"type": b"block"}
-    _flag(block, ["multiple"])
+    if token is not None:
+        block |= {b"name": token.lower(), b"token": token}
+        last[0] = {key: value for key, value in last[0].items() if key != b"token"}
+    _flag(block, flags)
     block[b"arguments"] = last
     found[-count:] = [block]
 

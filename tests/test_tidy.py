@@ -59,8 +59,8 @@ SERVER_LAYERS: tuple[tuple[str, str], ...] = (
     (
         "foundations",
         (
-            "errors version numbers longdouble splitting glob clock events encoding limits names redaction"
-            " registry stats slowlog latency lolwut"
+            "errors version numbers longdouble splitting glob clock events encoding limits gathering names"
+            " redaction registry stats slowlog latency lolwut"
         ),
     ),
     (
@@ -72,6 +72,7 @@ SERVER_LAYERS: tuple[tuple[str, str], ...] = (
         ),
     ),
     ("words", "args replies protocol aclcategories syntaxes keyspecs commanddocs"),
+    ("rights", "acl acl.rules acl.selector acl.user acl.access acl.log"),
     ("configuration", "parameters compounds inert settings directives configfile config"),
     ("storage", "store elements records keyspace databases cursors expiry"),
     (
@@ -80,24 +81,39 @@ SERVER_LAYERS: tuple[tuple[str, str], ...] = (
             "types types.listkeys types.listpacks types.listelements types.listediting types.lists types.lcs"
             " types.bigstrings types.strings types.sets types.fieldtimes types.hashes types.fieldexpiry"
             " types.zsetorder types.zsets types.zsetranges types.zsetalgebra types.keys types.sorting"
+            " types.bitmaps types.bitops types.bitfields types.murmurhash types.hllregisters types.hllsparse"
+            " types.hyperloglogs types.geohashes types.geosearch types.streamids types.streamwindows"
+            " types.streamentries types.streamgroups types.streams types.streamreading types.streamvalues"
             " memoryusage"
         ),
     ),
     ("exchange", "readahead rdbvalues rdbentries dumping rdbsaving rdbprocess"),
-    ("clients", "client blocking clientlist monitoring tracking pubsub protection"),
+    (
+        "clients",
+        "client blocking clientlist monitoring tracking pubsub protection acl.userfile acl.users",
+    ),
     ("dispatch", "dispatch failures migrating"),
+    (
+        "scripting",
+        (
+            "scripting scripting.bytecode scripting.numberwork scripting.flags scripting.execution"
+            " scripting.conversion scripting.runtime scripting.libraries scripting.loading scripting.scripts"
+            " scripting.calls scripting.yielding scripting.engine"
+        ),
+    ),
     ("upkeep", "syncing durability checkpointing saving supervision applying cron info debugging"),
     ("server", "server"),
     (
         "commands",
         (
-            "commands commands.help commands.acl commands.alike commands.checkpoint commands.client"
-            " commands.client_tracking"
-            " commands.cluster commands.connection commands.debug commands.generic commands.hash"
-            " commands.introspection commands.list commands.metrics commands.migration commands.monitor"
-            " commands.pubsub"
-            " commands.replication commands.server commands.set commands.sort commands.sorted_set"
-            " commands.sorted_set_args commands.sorted_set_pops commands.string commands.transactions"
+            "commands commands.help commands.acl commands.alike commands.bitmap commands.checkpoint"
+            " commands.client commands.client_tracking commands.cluster commands.connection commands.debug"
+            " commands.function commands.generic commands.geo_args commands.geo commands.hash"
+            " commands.hyperloglog commands.introspection commands.list commands.metrics commands.migration"
+            " commands.monitor commands.pubsub commands.replication commands.scripting commands.server"
+            " commands.set commands.sort commands.sorted_set commands.sorted_set_args"
+            " commands.sorted_set_pops commands.stream_args commands.stream commands.stream_group"
+            " commands.stream_info commands.stream_read commands.string commands.transactions"
             " commands.waiting"
         ),
     ),

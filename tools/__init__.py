@@ -2,8 +2,8 @@
 
     cli          finds the verb                         console      what all verbs share
     serve        the server
-    check        logical, with logicalsource (reads and findings), logicalrecords, logicalelements,
-                 logicalindexes, pairsums: does the Redis data fit together?
+    check        logical, with logicalsource (reads and findings), logicalfixes, logicalrecords,
+                 logicalelements, logicalstreams, logicalindexes, pairsums: does the Redis data fit together?
     repair       the engine's repair, and what `logical` mends
     compact      the engine's compaction; reclaim estimates
     dump         dumpfiles, segmentfile, walfile        find         haystack, provenance
@@ -12,9 +12,10 @@
                  lies there, retention decides what stays, verifying reads it all
     restore      restoring
     importing    filling, intake, keyfilter, freshdatabase, merging; commandfile, aofmanifest, localserver,
-                 jsonlines read
-    exporting    commandwriter, jsonlines write
+                 jsonlines and jsonstreams read
+    exporting    commandwriter, jsonlines and jsonstreams write
 
-Shared: rediskeys, redisview, views and selection say what engine entries mean, and which of them are wanted;
-damage says what is damaged. No verb imports another, but for repair, which shows findings as check does.
+Shared: rediskeys, redisview with streamview, views and selection say what engine entries mean, and which of
+them are wanted; damage says what is damaged. No verb imports another, but for repair, which shows findings as
+check does.
 """

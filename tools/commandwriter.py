@@ -1,27 +1,37 @@
 r"""Keys as commands that make them: what `redis-cli --pipe` sends, and `lamina import` reads.
 
+    FUNCTION LOAD   a library of functions
     SELECT n        before the keys of a database
     SET  RPUSH  SADD  ZADD  HSET      with some hundred elements each
     HPEXPIREAT                        for fields that expire (Redis 7.4)
+    XADD  XSETID  XGROUP  XCLAIM      a stream, its counters, its groups, and what is pending
     PEXPIREAT                         last, for a key that expires
 
-Keys must not be there yet where the commands are run: lists would grow.
+Keys and libraries must not be there yet where the commands are run: lists would grow.
+
+Commands cannot say when a consumer was seen, nor that an entry is pending which is no longer in its stream:
+that is lost, as it is when Redis rewrites an append-only file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Final
 
+from lamina.server.numbers import INTEGER_MAX
 from lamina.server.rdb.values import (
     HashValue,
     ListValue,
     SetValue,
+    StreamGroup,
+    StreamValue,
     TimedHashValue,
     Value,
     ZsetValue,
 )
+from lamina.server.types.streamids import NO_ID, format_id
 
 _ELEMENTS: Final = 256
 _COMMAND_BYTES: Final = 256 * 1024
@@ -62,7 +72,7 @@ class CommandWriter:
         elif isinstance(value, TimedHashValue):
             self._write_timed(key, value)
         else:
-            raise ValueError(f"{type(value).__name__} is not supported")
+            self._write_stream(key, value)
         if expires_ms:
             self._add(b"PEXPIREAT", key, b"%d" % expires_ms)
 
@@ -78,6 +88,43 @@ class CommandWriter:
             for time_ms, fields in by_time.items():
                 for some in _divided(fields, 1):
                     self._add(b"HPEXPIREAT", key, b"%d" % time_ms, b"FIELDS", b"%d" % len(some), *some)
+
+    def _write_stream(self, key: bytes, value: StreamValue) -> None:
+        count = 0
+        for entries in value.chunks:
+            count += len(entries)
+            for entry in entries:
+                self._add(b"XADD", key, format_id(entry.id), *entry.items)
+        state = value.state
+        if not count:
+            # An empty stream is one whose only entry is trimmed at once.
+            stream_id = max(state.last_id, (0, 1))
+            self._add(b"XADD", key, b"MAXLEN", b"0", format_id(stream_id), b"f", b"v")
+        counters: list[bytes] = []
+        if state.entries_added >= count:
+            counters += [b"ENTRIESADDED", b"%d" % min(state.entries_added, INTEGER_MAX)]
+        if NO_ID < state.max_deleted_id <= state.last_id:
+            counters += [b"MAXDELETEDID", format_id(state.max_deleted_id)]
+        self._add(b"XSETID", key, format_id(state.last_id), *counters)
+        for group in value.groups:
+            self._write_group(key, group)
+
+    def _write_group(self, key: bytes, group: StreamGroup) -> None:
+        name = group.name
+        last_id, entries_read = format_id(group.last_id), b"%d" % group.entries_read
+        self._add(b"XGROUP", b"CREATE", key, name, last_id, b"ENTRIESREAD", entries_read)
+        for consumer in group.consumers:
+            self._add(b"XGROUP", b"CREATECONSUMER", key, name, consumer.name)
+            for (delivered_ms, deliveries), alike in groupby(consumer.pending, itemgetter(1, 2)):
+                options = (b"TIME", b"%d" % delivered_ms, b"RETRYCOUNT", b"%d" % deliveries)
+                for some in _divided([format_id(entry.id) for entry in alike], 1):
+                    self._add(
+                        *(b"XCLAIM", key, name, consumer.name, b"0", *some, *options, b"FORCE", b"JUSTID")
+                    )
+
+    def write_library(self, source: bytes) -> None:
+        """Write the command that loads a library of functions."""
+        self._add(b"FUNCTION", b"LOAD", source)
 
     def finish(self) -> None:
         """Write what is buffered."""

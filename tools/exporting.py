@@ -21,7 +21,13 @@ from lamina.server.rdb.opcodes import REDIS_70, REDIS_72, REDIS_74
 from lamina.server.rdb.rules import SavingRules
 from lamina.server.rdb.saving import RdbWriter
 from lamina.server.rdb.values import Value
-from lamina.server.rdbvalues import BrokenRecordError, database_map, has_timed_fields, read_keys
+from lamina.server.rdbvalues import (
+    BrokenRecordError,
+    database_map,
+    has_timed_fields,
+    read_keys,
+    read_libraries,
+)
 from lamina.server.version import REDIS_VERSION, VERSION
 from lamina.tools import console
 from lamina.tools.commandwriter import CommandWriter
@@ -36,7 +42,9 @@ EPILOG: Final = """\
 formats:
   rdb     what redis-server loads: version 10 is read from Redis 7.0 on, 11 from 7.2, 12 from 7.4. Fields of
           hashes that expire need 12. Ends with a checksum
-  resp    commands that make the keys, for `redis-cli --pipe` or `lamina import`. Keys must not be there yet
+  resp    commands that make the keys, for `redis-cli --pipe` or `lamina import`. Keys must not be there yet.
+          Of streams they cannot say when consumers were seen, nor what is pending of entries that are gone.
+          Libraries of functions, which come first, must not be there either
   json    lines of JSON, one for each key, more for large collections:
             {"lamina":"keys","version":1}
             {"db":0,"key":"greeting","type":"string","value":"hello"}
@@ -45,8 +53,13 @@ formats:
             {"db":0,"key":"queue","type":"list","value":["c"]}
             {"db":0,"key":"board","type":"zset","value":[["ann",1.5],["bob","inf"]]}
             {"db":0,"key":"user","type":"hash","timed":true,"value":[["a","1"],["pin","1",1735689600000]]}
-            {"end":true,"keys":5,"crc32c":"89abcdef"}
+            {"db":0,"key":"log","type":"stream","last_id":"1-1","value":[["1-1",["field","value"]]]}
+            {"library":"lib","code":"#!lua name=lib\\n..."}
+            {"end":true,"keys":6,"crc32c":"89abcdef"}
           Bytes that are not UTF-8 are objects with their base64. The last line has the checksum of all others
+
+Libraries of functions are written with the keys, unless --only-db, --prefix, --match or --type choose among
+these.
 
 FILE is written beside its place, as FILE.tmp, synced and renamed: it is complete or not there. Without FILE,
 or with -, standard output is written to. The format is that of FILE's ending (.rdb, .resp, .aof, .json,
@@ -116,6 +129,7 @@ def _export(arguments: argparse.Namespace) -> int:
         "rdb_version": version if kind == "rdb" else None,
         "keys": sum(walk.keys.values()),
         "keys_by_type": dict(sorted(walk.keys.items())),
+        "libraries": len(walk.libraries),
         "filtered": walk.filtered,
         "expired": walk.expired,
         "written_bytes": output.size_bytes,
@@ -126,8 +140,9 @@ def _export(arguments: argparse.Namespace) -> int:
         console.print_json(facts)
     elif arguments.file != "-":
         types = ", ".join(f"{human_count(count)} {name}" for name, count in facts["keys_by_type"].items())
+        libraries = f" {len(walk.libraries)} libraries of functions;" if walk.libraries else ""
         sys.stdout.write(
-            f"{human_count(facts['keys'])} keys exported{f': {types}' if types else ''};"
+            f"{human_count(facts['keys'])} keys exported{f': {types}' if types else ''};{libraries}"
             f" {human_size(output.size_bytes)} in {facts['seconds']:.1f} s\n"
         )
     return FINE
@@ -178,6 +193,8 @@ class _Walk:
         self.numbers = numbers
         self.wanted = wanted
         self.keys: Counter[str] = Counter()
+        self.libraries = list(read_libraries(db.view)) if wanted.takes_libraries else []
+        """Libraries of functions that are wanted. There are few of them."""
         self.filtered = 0
         self.expired = 0
         self._progress = progress
@@ -206,6 +223,8 @@ def _write(kind: str, output: _Output, walk: _Walk, rules: SavingRules) -> None:
         _write_rdb(output, walk, rules)
         return
     writer = CommandWriter(output.write) if kind == "resp" else JsonLinesWriter(output.write)
+    for source in walk.libraries:
+        writer.write_library(source)
     for number, pdb in walk.numbers.items():
         walk.write(pdb, walk.wanted.database_for(number), writer.write_key)
     writer.finish()
@@ -218,6 +237,8 @@ def _write_rdb(output: _Output, walk: _Walk, rules: SavingRules) -> None:
     writer.write_aux(b"ctime", b"%d" % time.time())
     writer.write_aux(b"aof-base", b"0")
     writer.write_aux(b"lamina-ver", VERSION.encode())
+    for source in walk.libraries:
+        writer.write_function(source)
 
     def write_key(database: int, key: bytes, value: Value, expires_ms: int) -> None:
         writer.write_key(key, value, expires_ms)

@@ -1,6 +1,6 @@
 """Filling a new database from a file of any kind: what `lamina import` does before anybody sees it.
 
-    rdb, json    keys -> filter -> sorted runs (BulkTarget)
+    rdb, json    keys, libraries -> filter -> sorted runs (BulkTarget)
     aof, resp    an RDB preamble as above, unfiltered; then the commands are run by a server over it. If not
                  all keys are wanted, or some go elsewhere, a second database is filled from the first
 
@@ -18,10 +18,10 @@ from typing import Final, Protocol
 import lamina.engine as engine
 from lamina.engine import Database
 from lamina.server.databases import Databases
-from lamina.server.encoding import ARGUMENT_SIZE_MAX, RECORD, TYPE_MASK, end_of, prefix_of
+from lamina.server.encoding import ARGUMENT_SIZE_MAX, FUNCTION_PREFIX, RECORD, TYPE_MASK, end_of, prefix_of
 from lamina.server.rdb.loading import RdbReader
-from lamina.server.rdb.values import Item
-from lamina.server.rdbvalues import database_map, read_keys
+from lamina.server.rdb.values import Function, Item
+from lamina.server.rdbvalues import database_map, read_keys, read_libraries
 from lamina.tools.aofmanifest import AofPart, parts_of
 from lamina.tools.commandfile import CommandFileError, CommandReader
 from lamina.tools.console import Progress
@@ -34,7 +34,7 @@ from lamina.tools.localserver import DATABASES, CommandFailedError, LocalServer,
 _TOLD_EVERY: Final = 1024
 """Keys between two looks at how far the file has been read."""
 _FAILURES_TOLD: Final = 5
-_TYPES: Final = {0: "string", 1: "string", 2: "list", 3: "set", 4: "zset", 5: "hash"}
+_TYPES: Final = {0: "string", 1: "string", 2: "list", 3: "set", 4: "zset", 5: "hash", 6: "stream"}
 
 
 class InputFile(Protocol):
@@ -180,17 +180,11 @@ class Filler:
         return reader.position
 
     def _server(self, path: str, *, is_timeless: bool) -> LocalServer:
-        unsupported = self._tally.unsupported
-
-        def leave_out(kind: str) -> None:
-            unsupported[kind] += 1
-
         return LocalServer(
             path,
             is_timeless=is_timeless,
             memory=self._memory,
             on_failure=self._note_failure,
-            on_unsupported=leave_out,
         )
 
     def _run(self, server: LocalServer, file: InputFile, start: int, *, is_last: bool) -> None:
@@ -241,12 +235,15 @@ class Filler:
             if self._wanted.now_ms:
                 self._tally.expired += expire(Databases(db, count=DATABASES))
             self._tally.keys += _count_types(db)
+            self._tally.libraries += db.count(prefix=FUNCTION_PREFIX)
             db.flush()
             db.sync()
 
 
 def _all_keys(db: Database) -> Iterable[Item]:
-    """Yield the keys of all databases, those that have expired, too."""
+    """Yield the libraries of functions, and the keys of all databases, those that have expired, too."""
+    for source in read_libraries(db.view):
+        yield Function(source)
     for database, pdb in database_map(db.view).items():
         yield from read_keys(db.view, pdb, database)
 

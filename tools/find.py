@@ -21,7 +21,7 @@ from lamina.server.types.hashes import Hash
 from lamina.tools import console
 from lamina.tools.console import FINDINGS, FINE, UsageError, bytes_of, human_count, print_json
 from lamina.tools.haystack import Haystack, LayerCount, Spot
-from lamina.tools.rediskeys import DATABASES, FIELD_TIMES, Numbers, decode, ids_of
+from lamina.tools.rediskeys import DATABASES, FIELD_TIMES, STREAM_GROUPS, Numbers, decode, ids_of
 from lamina.tools.redisview import EntryView, RedisView
 from lamina.tools.selection import from_hex
 from lamina.tools.views import add_format, view_of_files
@@ -89,6 +89,9 @@ class Traced(NamedTuple):
     id: int = 0
 
 
+_OWNED: Final = {FIELD_TIMES: "field times", STREAM_GROUPS: "groups"}
+
+
 def _find_redis(haystack: Haystack, key: bytes, index: int) -> list[Traced]:
     """Return where a Redis key's record lies, its entries in the indexes, and its elements."""
     pdb = Numbers(haystack.newest(STATE_PREFIX + DATABASES)).physical(index)
@@ -107,7 +110,7 @@ def _find_redis(haystack: Haystack, key: bytes, index: int) -> list[Traced]:
             found.append(Traced(what, index_key, haystack.spots(index_key)))
     for number, owner in ids_of(value):
         prefix = prefix_of(pdb, ELEMENT) + U64.pack(number)
-        what = "field times" if owner == FIELD_TIMES else "elements"
+        what = _OWNED.get(owner, "elements")
         layers = haystack.counts(prefix, end_of(prefix))
         found.append(Traced(what, prefix, [], layers, number))
     return found

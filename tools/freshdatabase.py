@@ -22,6 +22,7 @@ from lamina.engine.filesystem import DiskFileSystem, sync_ancestors
 from lamina.server.encoding import STATE_PREFIX, U64
 from lamina.server.rdb.values import Value
 from lamina.server.rdbentries import EntryWriter
+from lamina.tools.functionlibraries import NewLibraries
 from lamina.tools.keyfilter import check_database
 
 PARTIAL_SUFFIX: Final = ".partial"
@@ -80,6 +81,7 @@ class BulkTarget:
     ) -> None:
         self._loader = BulkLoader(path, workers=workers, memory=memory, on_merged=on_merged)
         self._writers: dict[int, EntryWriter] = {}
+        self._libraries = NewLibraries()
         self._next_id = 1
         self._is_complete = False
 
@@ -108,12 +110,20 @@ class BulkTarget:
         writer.put(key, value, expires_ms)
         return writer.last_size > 0
 
+    def put_library(self, source: bytes) -> bool:
+        """Write a library of functions. Errors: LibraryError."""
+        self._libraries.add(source)
+        return True
+
     def sort_rest(self) -> int:
         """Do what is to be done before the merge; returns about how many bytes that will write."""
         for writer in self._writers.values():
             writer.flush()
         if not self._is_complete and self._next_id > 1:
             self._loader.add([STATE_PREFIX + b"id"], [U64.pack(self._next_id)])
+        names, sources = self._libraries.entries()
+        if not self._is_complete and names:
+            self._loader.add(names, sources)
         self._is_complete = True
         self._loader.sort_rest()
         return self._loader.merged_bytes

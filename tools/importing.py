@@ -21,6 +21,7 @@ from lamina.tools.commandfile import CommandFileError
 from lamina.tools.console import FINDINGS, FINE, Progress, UsageError, human_count, human_size, text_of
 from lamina.tools.filling import Filler, Source
 from lamina.tools.freshdatabase import is_vacant, partial_folder, put_in_place
+from lamina.tools.functionlibraries import LibraryError, find_library_conflict
 from lamina.tools.intake import Tally
 from lamina.tools.jsonlines import JsonLinesError
 from lamina.tools.keyfilter import add_filters, filter_of
@@ -46,8 +47,14 @@ what DIR can be:
   came before: run it again with --on-conflict replace.
 
 what is left out:
-  Keys and fields that have expired, unless --keep-expired is given. Streams, functions, scripts and what only
-  modules read: they are counted and named, and the exit status is 1, unless --skip-unsupported is given.
+  Keys and fields that have expired, unless --keep-expired is given. What only modules read, and libraries of
+  functions that cannot be loaded: they are counted and named, and the exit status is 1, unless
+  --skip-unsupported is given.
+
+libraries of functions:
+  They are taken over with the keys, unless --only-db, --prefix, --match or --type choose among these. One
+  that DIR has already, from the same source, stays; if its source differs, --on-conflict decides. Nothing is
+  changed if a function of theirs belongs to another library of DIR.
 
 examples:
   lamina import /var/lib/redis/dump.rdb lamina && lamina serve
@@ -128,7 +135,10 @@ def _import(arguments: argparse.Namespace) -> int:
             with engine.open(partial, read_only=True) as filled:
                 if arguments.on_conflict == "error":
                     _refuse_conflict(db, filled)
-                merge_into(db, filled, arguments.on_conflict, tally, progress)
+                try:
+                    merge_into(db, filled, arguments.on_conflict, tally, progress)
+                except LibraryError as error:
+                    raise UsageError(f"{error}: nothing was changed") from None
     _report(arguments, source, tally, filler, time.monotonic() - begun_s)
     has_left_out = tally.unsupported and not arguments.skip_unsupported
     return FINDINGS if has_left_out or tally.failed_commands else FINE
@@ -215,6 +225,12 @@ def _refuse_conflict(db: Database, filled: Database) -> None:
             f"the key '{text_of(key)}' is there already in database {database}, and nothing was changed:"
             " use --on-conflict keep or replace"
         )
+    name = find_library_conflict(db, filled)
+    if name is not None:
+        raise UsageError(
+            f"the library of functions '{text_of(name)}' is there already with another source, and nothing"
+            " was changed: use --on-conflict keep or replace"
+        )
 
 
 # -- what is shown -----------------------------------------------------------------------------------
@@ -239,7 +255,8 @@ def _report(
             sys.stdout.write(f"{line}\n")
     err = sys.stderr
     for kind, count in sorted(tally.unsupported.items()):
-        err.write(f"lamina import: left out: {human_count(count)} x {kind}: Lamina does not have that\n")
+        reason = "" if ":" in kind else ": Lamina does not have that"
+        err.write(f"lamina import: left out: {human_count(count)} x {kind}{reason}\n")
     if filler.truncated_bytes:
         err.write(f"lamina import: {source.where}: the last {filler.truncated_bytes} bytes were cut off\n")
     for text in filler.failures:
@@ -249,6 +266,8 @@ def _report(
 def _lines(facts: dict[str, Any], *, quiet: bool) -> Iterator[str]:
     types = ", ".join(f"{human_count(count)} {kind}" for kind, count in facts["keys_by_type"].items())
     yield f"{human_count(facts['keys'])} keys imported{f': {types}' if types else ''}"
+    if facts["libraries"]:
+        yield f"{human_count(facts['libraries'])} libraries of functions"
     if quiet:
         return
     for name in ("filtered", "expired", "kept", "replaced", "commands", "failed_commands"):

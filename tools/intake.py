@@ -1,8 +1,8 @@
 """Keys on their way into a database: filtered, counted, and handed to whoever writes them.
 
 Whatever keys come from (an RDB file, JSON lines, another database), they pass through one `Intake`. What
-cannot be taken in, streams, functions and what only modules read, is counted by kind and left out: nothing of
-that gets lost silently.
+cannot be taken in, as what only modules read, is counted by kind and left out: nothing of that gets lost
+silently.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from lamina.server.rdb.values import (
     Item,
     Key,
     Skipped,
-    StreamValue,
     TimedHashValue,
     Value,
 )
+from lamina.tools.functionlibraries import LibraryError
 from lamina.tools.keyfilter import KeyFilter, type_name
 
 
@@ -33,6 +33,9 @@ class Target(Protocol):
         """Write a key; tells whether that was done. A collection all of whose elements have been dropped on
         the way is none."""
 
+    def put_library(self, source: bytes) -> bool:
+        """Write a library of functions; tells whether that was done. Errors: LibraryError."""
+
 
 @dataclasses.dataclass
 class Tally:
@@ -40,11 +43,13 @@ class Tally:
 
     keys: Counter[str] = dataclasses.field(default_factory=Counter)
     """Those taken over, by type."""
+    libraries: int = 0
+    """Libraries of functions taken over."""
     filtered: int = 0
-    """Those that were not asked for."""
+    """Keys and libraries that were not asked for."""
     expired: int = 0
     kept: int = 0
-    """Those that were there before, and stay."""
+    """Keys and libraries that were there before, and stay."""
     replaced: int = 0
     unsupported: Counter[str] = dataclasses.field(default_factory=Counter)
     """What cannot be taken in, by kind."""
@@ -56,6 +61,7 @@ class Tally:
         return {
             "keys": sum(self.keys.values()),
             "keys_by_type": dict(sorted(self.keys.items())),
+            "libraries": self.libraries,
             "filtered": self.filtered,
             "expired": self.expired,
             "kept": self.kept,
@@ -109,9 +115,6 @@ class Intake:
             tally.expired += 1
             return
         kind = value.__class__
-        if kind is StreamValue:
-            tally.unsupported["stream"] += 1
-            return
         if isinstance(value, TimedHashValue) and self._now_ms:
             value = dataclasses.replace(value, chunks=_alive(value.chunks, self._now_ms))
         if self._target.put(database, key, value, expires_ms):
@@ -120,10 +123,17 @@ class Intake:
             tally.expired += 1
 
     def _take_other(self, item: Item) -> None:
+        tally = self._tally
         if isinstance(item, Function):
-            self._tally.unsupported["library of functions"] += 1
+            if not self._wanted.takes_libraries:
+                tally.filtered += 1
+                return
+            try:
+                tally.libraries += self._target.put_library(item.code)
+            except LibraryError as error:
+                tally.unsupported[str(error)] += 1
         elif isinstance(item, Skipped):
-            self._tally.unsupported[item.what] += 1
+            tally.unsupported[item.what] += 1
         else:
             assert isinstance(item, Aux | DatabaseSize)
 

@@ -7,7 +7,9 @@ r"""Keys as lines of JSON: for people, scripts and other programs, without loss.
     {"db":0,"key":"queue","type":"list","value":["c"]}
     {"db":3,"key":"board","type":"zset","value":[["ann",1.5],["bob","inf"]]}
     {"db":3,"key":"user","type":"hash","timed":true,"value":[["name","ann"],["pin","1",1735689600000]]}
-    {"end":true,"keys":5,"crc32c":"89abcdef"}
+    {"db":3,"key":"log","type":"stream","value":[["1-1",["f","v"]]],...}     jsonstreams.py draws more
+    {"library":"lib","code":"#!lua name=lib\n..."}                            a library of functions
+    {"end":true,"keys":6,"crc32c":"89abcdef"}
 
 Bytes that are UTF-8 are a JSON string, others an object with their base64. Sets are as lists. A score is a
 number, or "inf" or "-inf"; the third piece of a hash's item is when the field expires, and such a hash is
@@ -31,14 +33,18 @@ from typing import Any, ClassVar, Final
 from lamina.engine.checksum import crc32c
 from lamina.server.encoding import ARGUMENT_SIZE_MAX
 from lamina.server.rdb.values import (
+    Function,
     HashValue,
     Key,
     ListValue,
     SetValue,
+    StreamValue,
     TimedHashValue,
     Value,
     ZsetValue,
 )
+from lamina.tools.functionlibraries import library_name
+from lamina.tools.jsonstreams import StreamParser, entry_item, group_lines, state_facts
 from lamina.tools.keyfilter import DATABASE_MAX, type_name
 
 _VERSION: Final = 1
@@ -93,7 +99,24 @@ class JsonLinesWriter:
             if last is not None:
                 self._add(facts | {"value": last, "more": True})
             last = items
-        self._add(facts | {"value": last or []})
+        if isinstance(value, StreamValue):
+            self._end_stream(facts, last or [], value)
+        else:
+            self._add(facts | {"value": last or []})
+
+    def _end_stream(self, facts: dict[str, Any], items: list[Any], value: StreamValue) -> None:
+        """Write the last entries of a stream, what it knows of itself, and its groups."""
+        last = facts | {"value": items} | state_facts(value.state)
+        for number, groups in enumerate(group_lines(value.groups, _text)):
+            if number:
+                self._add(last | {"more": True})
+                last = dict(facts)
+            last["groups"] = groups
+        self._add(last)
+
+    def write_library(self, source: bytes) -> None:
+        """Write a library of functions. Its name, which is in its code as well, is for people."""
+        self._add({"library": _text(library_name(source)), "code": _text(source)})
 
     def finish(self) -> None:
         """Write the end, and all that is buffered."""
@@ -133,7 +156,7 @@ def _lines(value: Value) -> Iterator[list[Any]]:
     size_bytes = 0
     for item in _items(value):
         line.append(item)
-        size_bytes += sum(map(len, filter(_is_text, item))) if isinstance(item, list) else len(item)
+        size_bytes += _size_of(item)
         if len(line) >= _LINE_ELEMENTS or size_bytes >= _LINE_BYTES:
             yield line
             line, size_bytes = [], 0
@@ -141,8 +164,12 @@ def _lines(value: Value) -> Iterator[list[Any]]:
         yield line
 
 
-def _is_text(item: object) -> bool:
-    return isinstance(item, str)
+def _size_of(item: Any) -> int:
+    if isinstance(item, list):
+        return sum(map(_size_of, item))
+    if isinstance(item, dict):
+        return len(item["base64"])
+    return len(item) if isinstance(item, str) else 0
 
 
 def _items(value: Value) -> Iterator[Any]:
@@ -160,8 +187,9 @@ def _items(value: Value) -> Iterator[Any]:
             for field, content, time_ms in rows:
                 item: list[Any] = [_text(field), _text(content)]
                 yield [*item, time_ms] if time_ms else item
-    else:
-        raise ValueError(f"{type(value).__name__} is not supported")
+    elif isinstance(value, StreamValue):
+        for entries in value.chunks:
+            yield from (entry_item(entry, _text) for entry in entries)
 
 
 # -- reading -----------------------------------------------------------------------------------------
@@ -182,9 +210,12 @@ class JsonLinesReader:
         self.position = 0
         """Bytes read."""
 
-    def __iter__(self) -> Iterator[Key]:
-        """Yield the keys. Errors: JsonLinesError; OSError."""
+    def __iter__(self) -> Iterator[Key | Function]:
+        """Yield the keys and the libraries of functions. Errors: JsonLinesError; OSError."""
         while (facts := self._next()) is not None:
+            if "library" in facts:
+                yield Function(self._bytes(facts.get("code"), "code"))
+                continue
             yield self._key(facts)
             while self._more is not None:  # nobody has asked for these elements
                 self._go_on()
@@ -238,9 +269,13 @@ class JsonLinesReader:
         if kind == "string":
             value: Value = self._bytes(facts.get("value"), "value")
             return Key(database, key, value, self._expires_ms(facts))
+        if kind == "stream":
+            self._note(facts)
+            stream = StreamParser(self._error, self._bytes, self._lines(facts)).value()
+            return Key(database, key, stream, self._expires_ms(facts))
         make = _MAKERS.get(kind) if isinstance(kind, str) else None
         if make is None:
-            raise self._error(f"the type {kind!r} is not one of string, {', '.join(_MAKERS)}")
+            raise self._error(f"the type {kind!r} is not one of string, {', '.join(_MAKERS)}, stream")
         parse = self._PARSERS[make]
         first = self._values(facts, parse)
         if make is HashValue and (facts.get("timed") is True or any(len(row) > 2 for row in first)):
@@ -253,6 +288,12 @@ class JsonLinesReader:
         yield first
         while self._more is not None:
             yield self._values(self._go_on(), parse)
+
+    def _lines(self, first: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield all lines of the key that begins with `first`."""
+        yield first
+        while self._more is not None:
+            yield self._go_on()
 
     def _note(self, facts: dict[str, Any]) -> None:
         self._more = facts if facts.get("more") is True else None

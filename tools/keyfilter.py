@@ -21,7 +21,7 @@ from lamina.server.rdb.values import (
 )
 from lamina.tools.console import UsageError, bytes_of
 
-TYPES: Final = ("string", "list", "set", "zset", "hash")
+TYPES: Final = ("string", "list", "set", "zset", "hash", "stream")
 
 _NAMES: Final[dict[type, str]] = {
     bytes: "string",
@@ -82,6 +82,12 @@ class KeyFilter:
             and not self._numbers
             and self._single is None
         )
+
+    @property
+    def takes_libraries(self) -> bool:
+        """Whether libraries of functions are wanted. They belong to no database and no key: they come along
+        unless something chooses among these."""
+        return self.databases is None and not self.prefix and self._matches is None and self.types is None
 
     def wants_database(self, number: int) -> bool:
         """Tell whether anything of a database is wanted."""

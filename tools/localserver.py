@@ -18,7 +18,7 @@ import hiredis
 
 from lamina.server import commands
 from lamina.server.client import Client
-from lamina.server.clock import Clock, ManualClock
+from lamina.server.clock import Clock, TimelessClock
 from lamina.server.config import Config
 from lamina.server.connection import Connection
 from lamina.server.databases import Databases
@@ -35,14 +35,9 @@ DATABASES: Final = 1024
 
 _MEMORY_BYTES_MIN: Final = 16 << 20
 _AT_ONCE: Final = 512
-_LONG_AGO_MS: Final = 1
 _MORE_NEEDED: Final = object()
-_OTHERS: Final = frozenset((b"select", b"multi", b"exec", b"discard", b"ping"))
-"""Commands that neither read nor write keys and are run all the same."""
-
-_STREAMS: Final = frozenset("XADD XDEL XTRIM XSETID XGROUP XACK XCLAIM XAUTOCLAIM XREADGROUP".split())
-_FUNCTIONS: Final = frozenset(("FUNCTION", "FCALL"))
-_SCRIPTS: Final = frozenset(("EVAL", "EVALSHA", "SCRIPT"))
+_OTHERS: Final = frozenset(b"select multi exec discard ping eval evalsha script fcall".split())
+"""Commands that are run although no flag of theirs says that they read or write keys."""
 
 
 class _Wire:
@@ -78,12 +73,10 @@ class CommandFailedError(Exception):
 
 
 OnFailure = Callable[[CommandFailedError], None]
-OnUnsupported = Callable[[str], None]
 
 
 class LocalServer:
-    """`on_failure` is told of commands that have failed, and raises if that is not to be borne;
-    `on_unsupported` of those that belong to what Lamina does not have, by kind: they are left out."""
+    """`on_failure` is told of commands that have failed, and raises if that is not to be borne."""
 
     def __init__(
         self,
@@ -92,7 +85,6 @@ class LocalServer:
         is_timeless: bool,
         memory: int,
         on_failure: OnFailure,
-        on_unsupported: OnUnsupported,
     ) -> None:
         """Open or create the database at `path`. Errors: as `lamina.engine.open`."""
         config = Config()
@@ -105,19 +97,18 @@ class LocalServer:
             "client-query-buffer-limit": str(1 << 40),  # a transaction may be of any size
         }
         config.load_arguments([word for name, text in settings.items() for word in (f"--{name}", text)])
-        self._server = Server(config, clock=ManualClock(_LONG_AGO_MS) if is_timeless else Clock())
+        self._server = Server(config, clock=TimelessClock() if is_timeless else Clock())
         # There is nobody else to be served: writes may wait for flushes and merges.
         self._server.databases.store.db.waits_for_room = True
         self._server.denies_blocking = True
         self._on_failure = on_failure
-        self._on_unsupported = on_unsupported
         self._wire = _Wire()
         connection = Connection(self._server)
         connection.transport = self._wire  # type: ignore[assignment]
         self._client = connection.client = Client(self._server, connection)
         self._server.add_client(self._client)
         self._replies = hiredis.Reader(notEnoughData=_MORE_NEEDED)
-        self._kinds: dict[bytes, str] = {}
+        self._refused: dict[bytes, bool] = {}
 
     def __enter__(self) -> LocalServer:
         return self
@@ -137,36 +128,34 @@ class LocalServer:
         """
         for at in range(0, len(argvs), _AT_ONCE):
             some, places = argvs[at : at + _AT_ONCE], offsets[at : at + _AT_ONCE]
-            kinds = list(map(self._kind_of, some))
-            if any(kinds):
-                self._run_allowed(some, places, kinds)
+            refused = list(map(self._is_refused, some))
+            if any(refused):
+                self._run_allowed(some, places, refused)
             else:
                 self._run_some(some, places)
 
-    def _run_allowed(self, argvs: list[list[bytes]], offsets: list[int], kinds: list[str]) -> None:
+    def _run_allowed(self, argvs: list[list[bytes]], offsets: list[int], refused: list[bool]) -> None:
         """Run the commands that may be run, and tell of the others, in order."""
         begin = 0
-        for at, kind in enumerate([*kinds, "end"]):
-            if not kind:
+        for at, is_refused in enumerate([*refused, True]):
+            if not is_refused:
                 continue
             if begin < at:
                 self._run_some(argvs[begin:at], offsets[begin:at])
             begin = at + 1
-            if kind == "other":
+            if at < len(argvs):
                 what = "it is none that reads or writes keys"
                 self._on_failure(CommandFailedError(offsets[at], argvs[at], what))
-            elif at < len(argvs):
-                self._on_unsupported(kind)
 
-    def _kind_of(self, argv: list[bytes]) -> str:
-        """Return why a command is not run: what it belongs to, or "other"; empty if it is run."""
+    def _is_refused(self, argv: list[bytes]) -> bool:
+        """Tell whether a command is not run: it has nothing to do with keys, and might do harm."""
         name = argv[0]
-        kind = self._kinds.get(name)
-        if kind is None:
-            kind = _kind_of(name.upper())
-            if len(self._kinds) < 1024:
-                self._kinds[name] = kind
-        return kind
+        is_refused = self._refused.get(name)
+        if is_refused is None:
+            is_refused = _is_refused(name.upper())
+            if len(self._refused) < 1024:
+                self._refused[name] = is_refused
+        return is_refused
 
     def _run_some(self, argvs: list[list[bytes]], offsets: list[int]) -> None:
         server, client = self._server, self._client
@@ -205,18 +194,12 @@ def expire(databases: Databases) -> int:
     return databases.expired_keys
 
 
-def _kind_of(name: bytes) -> str:
-    text = name.decode("latin-1")
-    if text in _STREAMS:
-        return "" if name in COMMANDS else "commands on streams"
-    if text in _FUNCTIONS:
-        return "" if name in COMMANDS else "commands on functions"
-    if text in _SCRIPTS:
-        return "" if name in COMMANDS else "scripts"
+def _is_refused(name: bytes) -> bool:
     command: Command | None = COMMANDS.get(name)
     if command is None or command.wire_name in _OTHERS:
-        return ""  # one that does not exist has its reply, an error
-    return "" if {"write", "readonly"} & set(command.flags) else "other"
+        return False  # one that does not exist has its reply, an error
+    named = [command, *command.subcommands.values()]  # XGROUP itself has no flags
+    return not any({"write", "readonly"} & set(one.flags) for one in named)
 
 
 def _shown(argv: Sequence[bytes]) -> str:

@@ -28,6 +28,7 @@ from lamina.server.encoding import (
     ELEMENT,
     EXPIRY,
     FIELD_EXPIRY,
+    FUNCTION_PREFIX,
     PDB_MAX,
     RECORD,
     STATE_PREFIX,
@@ -35,6 +36,8 @@ from lamina.server.encoding import (
     U64,
     end_of,
 )
+from lamina.server.errors import CommandError
+from lamina.server.scripting.flags import parse_library
 from lamina.tools.logicalelements import check_elements
 from lamina.tools.logicalindexes import check_indexes
 from lamina.tools.logicalrecords import RecordPass, apply_fixes
@@ -81,7 +84,9 @@ def _check_all(source: Source, sink: Sink) -> None:
     highest_id = 0
     _check_foreign(source, b"", STATE_PREFIX, sink)
     for key, value in source.scan(STATE_PREFIX, end_of(STATE_PREFIX)):
-        if key[len(STATE_PREFIX) :] not in _KNOWN_STATE:
+        if key.startswith(FUNCTION_PREFIX):
+            _check_library(key[len(FUNCTION_PREFIX) :], value, sink)
+        elif key[len(STATE_PREFIX) :] not in _KNOWN_STATE:
             sink.warn(0, None, "state", f"unknown state {key[len(STATE_PREFIX) :]!r} of {len(value)} bytes")
     _check_foreign(source, end_of(STATE_PREFIX), U32.pack(1), sink)
     for pdb in _physical(source, sink):
@@ -94,6 +99,18 @@ def _check_all(source: Source, sink: Sink) -> None:
     if (raw is not None and len(raw) != U64.size) or limit <= highest_id:
         sink.error(0, None, "state", f"ids up to {highest_id} are in use, and the counter says {limit}")
         sink.put(_ID, U64.pack(max(limit, highest_id + _IDS_SPARE)))
+
+
+def _check_library(name: bytes, source: bytes, sink: Sink) -> None:
+    """Check a library of functions. What is wrong with one stays, for a person to look at: the server passes
+    it over when it starts."""
+    try:
+        found, _ = parse_library(source)
+    except CommandError as error:
+        sink.warn(0, None, "state", f"the library of functions {name!r} is none: {error}")
+        return
+    if found != name:
+        sink.warn(0, None, "state", f"the library of functions {name!r} calls itself {found!r}")
 
 
 # -- one database ----------------------------------------------------------------------------------

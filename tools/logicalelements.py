@@ -19,6 +19,7 @@ from lamina.server.encoding import (
     HASH,
     LIST,
     SET,
+    STREAM,
     U32,
     U64,
     ZSET,
@@ -31,49 +32,14 @@ from lamina.server.types.bigstrings import CHUNK_SIZE
 from lamina.server.types.listkeys import POSITION_SIZE, SUFFIX_SIZE_MAX
 from lamina.server.types.listpacks import EMPTY_BYTES, packed_size
 from lamina.server.types.zsets import SIGNED
-from lamina.tools.logicalrecords import Fix, Fixes, Row
+from lamina.tools.logicalfixes import Elements, Fix, Fixes, Row
 from lamina.tools.logicalsource import Entry, Sink, Source
+from lamina.tools.logicalstreams import check_groups, check_stream
 from lamina.tools.pairsums import PairSum
-from lamina.tools.rediskeys import FIELD_TIMES
+from lamina.tools.rediskeys import FIELD_TIMES, STREAM_GROUPS
 
-_KEPT_MAX: Final = 256
-"""Orphans of one id that are removed one by one; of more the range is given up, as a server does it."""
-
+_ID_MAX: Final = (1 << 64) - 1
 _MINUS_ZERO: Final = DOUBLE.pack(-0.0)
-
-
-class Group:
-    """The elements of one id as they are checked. `prefix` is what their keys begin with."""
-
-    def __init__(self, source: Source, sink: Sink, prefix: bytes, row: Row, pdb: int) -> None:
-        self.source = source
-        self.sink = sink
-        self.prefix = prefix
-        self.row = row
-        self.pdb = pdb
-        self.fix = Fix()
-        self.is_wrong = False
-
-    def note(self, what: str) -> None:
-        """Say what is wrong with the collection as a whole."""
-        self.is_wrong = True
-        self.fix.what.append(what)
-
-    def drop(self, element: bytes, value: bytes, what: str) -> None:
-        """Remove an element that makes no sense."""
-        key = self.prefix + element
-        what = f"collection {self.row.id}: {what}"
-        self.sink.error(self.pdb, None, "element", what, dropped=[(key, value)])
-        self.sink.delete(key)
-
-    def expect_size(self, found: int, what: str = "elements") -> None:
-        """Hold the number of elements against the record."""
-        if not found:
-            self.note(f"says that it has {self.row.size} {what}, and there are none")
-            self.fix.drops = True
-        elif found != self.row.size:
-            self.note(f"says that it has {self.row.size} {what}, and there are {found}")
-            self.fix.size = found
 
 
 def check_elements(source: Source, pdb: int, ids: Iterable[Row], sink: Sink) -> tuple[Fixes, int]:
@@ -105,7 +71,9 @@ def check_elements(source: Source, pdb: int, ids: Iterable[Row], sink: Sink) -> 
             row = next(rows, None)
         elif not source.is_hidden(prefix_of(pdb, b"k"), end_of(prefix_of(pdb, b"k"))):
             orphan_max = max(orphan_max, number)
-            _drop_orphans(pdb, number, prefix + packed, group, sink)
+            bounds = prefix + packed, prefix + U64.pack(number + 1) if number < _ID_MAX else stop
+            what = f"elements of id {number}, which belongs to no key"
+            sink.drop_range(pdb, "orphan", what, bounds, group)
     while row is not None:
         _check(source, pdb, row, prefix + U64.pack(row.id), iter(()), fixes, sink)
         row = next(rows, None)
@@ -131,7 +99,7 @@ def _check(
             pass
         sink.warn(pdb, None, "unreadable", f"elements of id {row.id} are damaged: they were not checked")
         return
-    group = Group(source, sink, prefix, row, pdb)
+    group = Elements(source, sink, prefix, row, pdb)
     _CHECKERS[row.kind](group, elements)
     if group.is_wrong:
         known = fixes.get(row.id)
@@ -140,28 +108,10 @@ def _check(
             group.fix.what += known.what
 
 
-def _drop_orphans(pdb: int, number: int, prefix: bytes, group: Iterator[Entry], sink: Sink) -> None:
-    kept: list[Entry] = []
-    entries = size_bytes = 0
-    for key, value in group:
-        entries += 1
-        size_bytes += len(key) + len(value)
-        if entries <= _KEPT_MAX:
-            kept.append((key, value))
-    what = f"{entries} elements of id {number}, which belongs to no key"
-    if entries <= _KEPT_MAX:
-        sink.error(pdb, None, "orphan", what, dropped=kept)
-        for key, _ in kept:
-            sink.delete(key)
-    else:
-        sink.error(pdb, None, "orphan", what, entries=entries, size_bytes=size_bytes)
-        sink.discard(prefix, prefix[:-8] + U64.pack(number + 1))
-
-
 # -- sets, hashes, big strings -------------------------------------------------------------------
 
 
-def _check_set(group: Group, elements: Iterator[Entry]) -> None:
+def _check_set(group: Elements, elements: Iterator[Entry]) -> None:
     found = 0
     for member, value in elements:
         found += 1
@@ -171,11 +121,11 @@ def _check_set(group: Group, elements: Iterator[Entry]) -> None:
     group.expect_size(found, "members")
 
 
-def _check_hash(group: Group, elements: Iterator[Entry]) -> None:
+def _check_hash(group: Elements, elements: Iterator[Entry]) -> None:
     group.expect_size(sum(1 for _ in elements), "fields")
 
 
-def _check_big(group: Group, elements: Iterator[Entry]) -> None:
+def _check_big(group: Elements, elements: Iterator[Entry]) -> None:
     row, found, end = group.row, 0, 0
     for element, chunk in elements:
         if len(element) != U32.size:
@@ -201,7 +151,7 @@ def _check_big(group: Group, elements: Iterator[Entry]) -> None:
 # -- lists ---------------------------------------------------------------------------------------
 
 
-def _check_list(group: Group, elements: Iterator[Entry]) -> None:
+def _check_list(group: Elements, elements: Iterator[Entry]) -> None:
     row = group.row
     found, first, last, packed_bytes = 0, -1, -1, EMPTY_BYTES
     is_row = True
@@ -236,7 +186,7 @@ def _check_list(group: Group, elements: Iterator[Entry]) -> None:
 # -- sorted sets -----------------------------------------------------------------------------------
 
 
-def _check_zset(group: Group, elements: Iterator[Entry]) -> None:
+def _check_zset(group: Elements, elements: Iterator[Entry]) -> None:
     scores, order = PairSum(), PairSum()
     for element, value in elements:
         area, rest = element[:1], element[1:]
@@ -262,7 +212,7 @@ def _check_zset(group: Group, elements: Iterator[Entry]) -> None:
     group.expect_size(count, "members")
 
 
-def _settle_order(group: Group, count: int) -> int:
+def _settle_order(group: Elements, count: int) -> int:
     """Make scores and order say the same, by looking each entry up; returns how many members there are.
 
     A member that only the order has was lost, and is put back, unless there are as many scores as the record
@@ -300,7 +250,7 @@ def _settle_order(group: Group, count: int) -> int:
 # -- times of fields -------------------------------------------------------------------------------
 
 
-def _check_times(group: Group, elements: Iterator[Entry]) -> None:
+def _check_times(group: Elements, elements: Iterator[Entry]) -> None:
     row, source = group.row, group.source
     hash_prefix = prefix_of(group.pdb, ELEMENT) + U64.pack(row.first)
     by_field, by_time = PairSum(), PairSum()
@@ -332,7 +282,7 @@ def _check_times(group: Group, elements: Iterator[Entry]) -> None:
         group.is_wrong = True
 
 
-def _settle_times(group: Group, hash_prefix: bytes) -> None:
+def _settle_times(group: Elements, hash_prefix: bytes) -> None:
     """Make the order of times say what the times by field say."""
     source, sink, prefix = group.source, group.sink, group.prefix
     strays = missing = 0
@@ -352,11 +302,13 @@ def _settle_times(group: Group, hash_prefix: bytes) -> None:
     group.note(f"the order of the times of its fields lacks {missing}, and has {strays} more")
 
 
-_CHECKERS: Final[dict[int, Callable[[Group, Iterator[Entry]], None]]] = {
+_CHECKERS: Final[dict[int, Callable[[Elements, Iterator[Entry]], None]]] = {
     BIG_STRING: _check_big,
     LIST: _check_list,
     SET: _check_set,
     ZSET: _check_zset,
     HASH: _check_hash,
     FIELD_TIMES: _check_times,
+    STREAM: check_stream,
+    STREAM_GROUPS: check_groups,
 }

@@ -11,7 +11,7 @@ import heapq
 from array import array
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Final
 
 from lamina.server.encoding import (
     BIG_STRING,
@@ -28,9 +28,13 @@ from lamina.server.records import BigString, Collection, Record
 from lamina.server.types import sets, zsets
 from lamina.server.types.hashes import HASHTABLE, LISTPACKEX, Hash
 from lamina.server.types.lists import QUICKLIST, List
+from lamina.server.types.streamgroups import Groups
+from lamina.server.types.streams import Stream
+from lamina.tools.logicalfixes import Fix, Fixes, Row
 from lamina.tools.logicalsource import Sink, Source
+from lamina.tools.logicalstreams import straighten_stream
 from lamina.tools.pairsums import PairSum
-from lamina.tools.rediskeys import FIELD_TIMES, decode
+from lamina.tools.rediskeys import FIELD_TIMES, STREAM_GROUPS, decode
 
 _CHUNK: Final = 1 << 16
 """Rows of the table that are sorted at once: what is sorted is some 100 bytes a row for a moment."""
@@ -40,25 +44,12 @@ _FORMS: Final[dict[type[Collection], int]] = {
     sets.Set: sets.HASHTABLE,
     zsets.ZSet: zsets.SIGNED,
     Hash: LISTPACKEX,
+    Stream: 0,
 }
 """The highest form of each type."""
 
 _PLAIN_FORMS: Final = _FORMS | {zsets.ZSet: zsets.SKIPLIST, Hash: HASHTABLE}
 """The form that suits any content."""
-
-
-class Row(NamedTuple):
-    """What a record says of one id. `kind` is a type or FIELD_TIMES.
-
-    `first`, `second`: of a list the head, and the tail or 0 if it is dense; of a sorted set its form; of
-    times the id of the hash, and when the first is due.
-    """
-
-    id: int
-    kind: int
-    size: int
-    first: int = 0
-    second: int = 0
 
 
 class IdTable:
@@ -86,28 +77,6 @@ class IdTable:
             self._pack()
         chunks = [map(Row, *columns) for columns in self._chunks]
         return heapq.merge(*chunks, key=attrgetter("id"))
-
-
-class Fix:
-    """What is to become of the record that owns an id. None: as it is."""
-
-    __slots__ = ("drops", "due_ms", "form", "is_sparse", "head", "packed_bytes", "size", "tail", "what")
-
-    def __init__(self) -> None:
-        self.what: list[str] = []
-        """What is wrong, for people."""
-        self.drops = False
-        """The record goes, or of field times: what it says of them goes."""
-        self.size: int | None = None
-        self.form: int | None = None
-        self.due_ms: int | None = None
-        self.head: int | None = None
-        self.tail = 0
-        self.is_sparse = False
-        self.packed_bytes = -1
-
-
-Fixes = dict[int, Fix]
 
 
 class RecordPass:
@@ -145,6 +114,8 @@ class RecordPass:
             self.is_changed = True
             return
         wrong = _straighten(value)
+        if isinstance(value, Stream):
+            wrong += straighten_stream(self._source, pdb, value)
         encoded = value.encode()
         if not wrong and encoded != raw:
             wrong.append("bytes that mean nothing")
@@ -185,6 +156,9 @@ def rows_of(value: Record) -> Iterator[Row]:
         yield Row(value.id, value.tag, value.size, value.form)
         if isinstance(value, Hash) and value.times is not None:
             yield Row(value.times.id, FIELD_TIMES, value.times.size, value.id, value.fields_due_ms)
+        if isinstance(value, Stream) and value.groups is not None:
+            groups = value.groups
+            yield Row(groups.id, STREAM_GROUPS, groups.count, value.id, groups.next_number)
 
 
 def apply_fixes(source: Source, pdb: int, fixes: Fixes, sink: Sink) -> None:
@@ -202,10 +176,11 @@ def apply_fixes(source: Source, pdb: int, fixes: Fixes, sink: Sink) -> None:
             continue  # a string; or it is dropped
         concerned = [row.id for row in rows_of(value) if row.id in fixes]
         if concerned:
-            _apply(key, key[len(prefix) :], raw, value, concerned, fixes, seen, pdb, sink)
+            _apply(source, key, key[len(prefix) :], raw, value, concerned, fixes, seen, pdb, sink)
 
 
 def _apply(
+    source: Source,
     key: bytes,
     name: bytes,
     raw: bytes,
@@ -217,18 +192,29 @@ def _apply(
     sink: Sink,
 ) -> None:
     type_name = value.name.decode()
-    if seen.intersection(concerned):
+    taken = seen.intersection(concerned)
+    if taken and isinstance(value, Stream) and value.groups is not None and taken == {value.groups.id}:
+        what = "stream: the id of its groups belongs to another key as well: it has none any more"
+        sink.error(pdb, name, "id", what)
+        value.groups = None
+    elif taken:
         what = f"{type_name}: an id that belongs to another key as well"
         sink.error(pdb, name, "id", what, dropped=[(key, raw)])
         sink.delete(key)
         return
     seen.update(concerned)
     _straighten(value)
+    if isinstance(value, Stream):
+        straighten_stream(source, pdb, value)
     drops = False
     for number in concerned:
+        if number in taken:
+            continue
         fix = fixes[number]
         if isinstance(value, Hash) and value.times is not None and number == value.times.id:
             _fix_times(value, fix)
+        elif isinstance(value, Stream) and value.groups is not None and number == value.groups.id:
+            _fix_groups(value.groups, fix)
         else:
             drops |= fix.drops
             _fix_value(value, fix)
@@ -252,6 +238,8 @@ def _fix_value(value: BigString | Collection, fix: Fix) -> None:
             value.size = fix.size
         else:
             value.elements.size = fix.size
+    if fix.first_id is not None and isinstance(value, Stream):
+        value.elements.first = fix.first_id
     if fix.form is not None and isinstance(value, Collection):
         value.form = fix.form
     if fix.head is not None and isinstance(value, List):
@@ -271,6 +259,13 @@ def _fix_times(value: Hash, fix: Fix) -> None:
         times._by_field.size = times._by_time.size = fix.size
     if fix.due_ms is not None:
         value.fields_due_ms = fix.due_ms
+
+
+def _fix_groups(groups: Groups, fix: Fix) -> None:
+    if fix.size is not None:
+        groups.count = fix.size
+    if fix.next_number is not None:
+        groups.next_number = fix.next_number
 
 
 def index_entries(value: Record, name: bytes) -> Iterator[tuple[bytes, bytes]]:

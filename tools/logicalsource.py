@@ -24,6 +24,9 @@ _BATCH_BYTES: Final = 4 << 20
 _PREFIX_SIZE: Final = 5
 _PROBLEMS_MAX: Final = 10_000
 """Problems that are kept; more of a kind are only counted."""
+_KEPT_MAX: Final = 256
+"""Entries of a range that are removed one by one, and kept in the problem; of more the range is given up, as
+a server does it."""
 
 
 class Problem(NamedTuple):
@@ -174,6 +177,26 @@ class Sink:
         if self._db is not None:
             self.flush()
             self._db.discard(start, stop)
+
+    def drop_range(
+        self, pdb: int, kind: str, what: str, bounds: tuple[bytes, bytes], found: Iterator[Entry]
+    ) -> None:
+        """Remove all that is `found` between two keys, and say so: how many entries, and `what` they are."""
+        kept: list[Entry] = []
+        entries = size_bytes = 0
+        for key, value in found:
+            entries += 1
+            size_bytes += len(key) + len(value)
+            if entries <= _KEPT_MAX:
+                kept.append((key, value))
+        what = f"{entries} {what}"
+        if entries <= _KEPT_MAX:
+            self.error(pdb, None, kind, what, dropped=kept)
+            for key, _ in kept:
+                self.delete(key)
+        else:
+            self.error(pdb, None, kind, what, entries=entries, size_bytes=size_bytes)
+            self.discard(*bounds)
 
     def _grown(self, size_bytes: int) -> None:
         self._batch_bytes += size_bytes

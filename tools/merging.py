@@ -2,7 +2,8 @@
 
 What a key held before decides, by the policy, what becomes of the new value:
 
-    error      nothing is taken over at all: `find_conflict` looks for one before anything is written
+    error      nothing is taken over at all: `find_conflict` looks for one before anything is written, and
+               `find_library_conflict` for a library of functions with another source
     keep       the old value stays
     replace    the new one takes its place
 """
@@ -18,8 +19,9 @@ from lamina.server.encoding import RECORD, end_of, prefix_of
 from lamina.server.keyspace import Keyspace
 from lamina.server.rdb.values import Value
 from lamina.server.rdbentries import EntryWriter
-from lamina.server.rdbvalues import database_map, read_keys
+from lamina.server.rdbvalues import database_map, read_keys, read_libraries
 from lamina.tools.console import Progress
+from lamina.tools.functionlibraries import MergedLibraries, library_name
 from lamina.tools.intake import Intake, Tally
 from lamina.tools.keyfilter import KeyFilter, check_database
 
@@ -44,6 +46,7 @@ class MergeTarget:
     def __init__(self, db: Database, databases: Iterable[int], *, policy: Policy, tally: Tally) -> None:
         """`databases`: the logical numbers that keys will go to."""
         self._databases = _open(db, databases)
+        self._libraries = MergedLibraries(self._databases)
         self._policy = policy
         self._tally = tally
         self._writers: dict[int, EntryWriter] = {}
@@ -63,6 +66,17 @@ class MergeTarget:
         writer.flush()  # so that the same key is found if it comes again
         self._commit_above(_COMMIT_ENTRIES, _COMMIT_BYTES)
         return writer.last_size > 0
+
+    def put_library(self, source: bytes) -> bool:
+        """Write a library of functions as the policy has it. Errors: LibraryError; OSError, EngineError."""
+        before = self._libraries.source_of(library_name(source))
+        if before is not None:
+            if before == source or self._policy != "replace":
+                self._tally.kept += 1
+                return False
+            self._tally.replaced += 1
+        self._libraries.put(source)
+        return True
 
     def _writer(self, keyspace: Keyspace) -> EntryWriter:
         writer = self._writers.get(keyspace.index)
@@ -109,13 +123,18 @@ def find_conflict(db: Database, filled: Database) -> tuple[int, bytes] | None:
 
 
 def merge_into(db: Database, filled: Database, policy: Policy, tally: Tally, progress: Progress) -> None:
-    """Write all keys of `filled` into `db`. Errors: OSError and EngineError."""
+    """Write all keys and libraries of `filled` into `db`. Errors: OSError and EngineError; LibraryError
+    before anything is written."""
     numbers = database_map(filled.view)
     total = sum(filled.count(prefix=prefix_of(pdb, RECORD)) for pdb in numbers.values())
     progress.begin("writing", total)
     tally.keys.clear()
+    tally.libraries = 0
     target = MergeTarget(db, numbers, policy=policy, tally=tally)
     intake = Intake(target, KeyFilter(), tally)
+    # Before the keys, the first of which are committed when the last ones have not been read.
+    for source in read_libraries(filled.view):
+        tally.libraries += target.put_library(source)
     for number, pdb in numbers.items():
         for key in read_keys(filled.view, pdb, number):
             intake.take(key)

@@ -34,9 +34,13 @@ from lamina.server.keyspace import Keyspace
 from lamina.server.records import BigString, Collection, Record, String, decode_record
 from lamina.server.types.hashes import Hash
 from lamina.server.types.keys import encoding_name
+from lamina.server.types.streams import Stream
 
 FIELD_TIMES: Final = 0x40
 """Stands in `Owners` for the ids under which hashes keep the times of their fields. No tag has this bit."""
+
+STREAM_GROUPS: Final = 0x41
+"""The same for those under which streams keep their groups."""
 
 DATABASES: Final = b"databases"
 """The piece of the server's state that says which physical databases the logical ones are."""
@@ -117,12 +121,14 @@ def encoding_of(value: bytes | Record) -> str:
 
 
 def ids_of(value: bytes | Record | None) -> list[tuple[int, int]]:
-    """Return the ids that a record owns, and what lies under each: a type, or FIELD_TIMES."""
+    """Return the ids that a record owns, and what lies under each: a type, FIELD_TIMES or STREAM_GROUPS."""
     if not isinstance(value, BigString | Collection):
         return []
     ids = [(value.id, value.tag)]
     if isinstance(value, Hash) and value.times is not None:
         ids.append((value.times.id, FIELD_TIMES))
+    if isinstance(value, Stream) and value.groups is not None:
+        ids.append((value.groups.id, STREAM_GROUPS))
     return ids
 
 
@@ -196,7 +202,7 @@ class Owners:
         self._types = array("B", map(types.__getitem__, order))
 
     def type_of(self, number: int) -> int | None:
-        """Return a type or FIELD_TIMES; None if no record owns the id."""
+        """Return a type, FIELD_TIMES or STREAM_GROUPS; None if no record owns the id."""
         if self._found is not None:
             found, self._found = self._found, None
             self._gather(found)

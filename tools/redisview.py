@@ -18,9 +18,11 @@ from typing import Any, Final, Protocol
 from lamina.server.encoding import (
     BIG_STRING,
     DOUBLE,
+    FUNCTION_PREFIX,
     HASH,
     LIST,
     SET,
+    STATE_PREFIX,
     STREAM,
     TYPE_MASK,
     U32,
@@ -33,10 +35,13 @@ from lamina.server.records import BigString, Record, String, type_name
 from lamina.server.types.bigstrings import CHUNK_SIZE
 from lamina.server.types.hashes import Hash
 from lamina.server.types.listkeys import MIDDLE, POSITION_SIZE
+from lamina.server.types.streamids import format_id
+from lamina.server.types.streams import Stream
 from lamina.tools.console import text_of
 from lamina.tools.rediskeys import (
     DATABASES,
     FIELD_TIMES,
+    STREAM_GROUPS,
     Numbers,
     Owners,
     Place,
@@ -46,9 +51,14 @@ from lamina.tools.rediskeys import (
     place_of,
     size_of,
 )
+from lamina.tools.streamview import entry_facts, group_facts, stream_facts
 
 Facts = dict[str, Any]
 
+_ID_NAMES: Final = {FIELD_TIMES: "times_id", STREAM_GROUPS: "groups_id"}
+"""What the ids of a record are called, but for the one of its elements."""
+
+_FUNCTION: Final = FUNCTION_PREFIX[len(STATE_PREFIX) :]
 _NUMBERS: Final = (b"id", b"probe")
 """Pieces of the server's state that are a number."""
 
@@ -157,7 +167,7 @@ class RedisView(RawView):
         read = _ELEMENTS.get(owner) if owner is not None else None
         try:
             facts |= _plain_element(place.name, value) if read is None else read(place.name, value)
-        except (struct.error, IndexError):
+        except (struct.error, IndexError, KeyError):
             facts |= _plain_element(place.name, value)
         if value is None:
             facts["removed"] = True
@@ -219,6 +229,10 @@ class RedisView(RawView):
             shown = f"{name} of {size} ({encoding}), id {getattr(value, 'id', 0)}"
         if isinstance(value, Hash) and value.times is not None:
             shown += f", {_many(value.times.size, 'field')} expiring, id {value.times.id}"
+        if isinstance(value, Stream):
+            shown += f", last id {format_id(value.last_id).decode()}"
+            if value.groups is not None:
+                shown += f", {_many(value.groups.count, 'group')}, id {value.groups.id}"
         if isinstance(value, Record) and value.expires_ms:
             shown += f", expires {time_text(value.expires_ms)}"
         return shown
@@ -233,6 +247,8 @@ class RedisView(RawView):
             words.append(f"expires {time_text(facts['expires_ms'])}")
         if value is None:
             words.append("= removed")
+        elif "items" in facts:
+            words += ["=", *map(self.quoted, facts["items"])]
         elif "value" in facts:
             words.append(f"= {self.quoted(value)}")
         return " ".join(words)
@@ -240,8 +256,8 @@ class RedisView(RawView):
 
 def _word(what: str, fact: Any, view: RawView) -> str:
     if isinstance(fact, bytes):
-        fact = view.quoted(fact)
-    return f"{what} {fact}" if what != "part" else str(fact)
+        fact = fact.decode() if what in ("entry", "last_id") else view.quoted(fact)
+    return f"{what.replace('_', ' ')} {fact}" if what != "part" else str(fact)
 
 
 def _many(count: int, word: str) -> str:
@@ -263,9 +279,11 @@ def record_facts(raw: bytes) -> Facts:
     if isinstance(value, bytes | String):
         facts["value"] = value if isinstance(value, bytes) else value.value
     for number, owner in ids_of(value):
-        facts["times_id" if owner == FIELD_TIMES else "id"] = number
+        facts[_ID_NAMES.get(owner, "id")] = number
     if isinstance(value, Hash) and value.times is not None:
         facts |= {"expiring_fields": value.times.size, "fields_due_ms": value.fields_due_ms}
+    if isinstance(value, Stream):
+        facts |= stream_facts(value)
     return facts
 
 
@@ -327,9 +345,15 @@ _ELEMENTS: Final = {
     ZSET: _zset_element,
     HASH: _field,
     FIELD_TIMES: _field_time,
+    STREAM: entry_facts,
+    STREAM_GROUPS: group_facts,
 }
 
-_WORDS: Final = "part element field member position suffix chunk offset score".split()
+_WORDS: Final = (
+    *("part", "element", "field", "member", "position", "suffix", "chunk", "offset", "score"),
+    *("group", "name", "number", "last_id", "entries_read", "consumers", "pending"),
+    *("consumer", "entry", "deliveries"),
+)
 """The facts of an element that its line shows, in this order."""
 
 _OWNER_NAMES: Final = {
@@ -340,6 +364,7 @@ _OWNER_NAMES: Final = {
     HASH: "hash",
     STREAM: "stream",
     FIELD_TIMES: "field times",
+    STREAM_GROUPS: "stream groups",
     **{tag: f"type {tag}" for tag in range(STREAM + 1, TYPE_MASK + 1)},
 }
 
@@ -359,6 +384,8 @@ def _state_text(name: bytes, value: bytes) -> str:
     found = _state_value(name, value)
     if isinstance(found, int):
         return str(found)
+    if name.startswith(_FUNCTION):
+        return f"library of functions, {len(value)} bytes"
     if isinstance(found, dict):
         pairs = "".join(f", db {index} is pdb {pdb}" for index, pdb in found["physical"].items())
         return f"next pdb {found['next_pdb']}{pairs}"

@@ -12,6 +12,7 @@ from typing import Any, Final
 import lamina.engine as engine
 from lamina.engine import CorruptionError, Database
 from lamina.engine.filenames import parse_name
+from lamina.server.encoding import FUNCTION_PREFIX
 from lamina.tools import console, plot
 from lamina.tools.console import (
     FINE,
@@ -111,6 +112,7 @@ def gather(db: Database, *, quick: bool, top: int, samples: int, now_ms: int, si
     }
     if is_redis:
         facts["databases"] = database_facts(db, now_ms)
+        facts["libraries"] = db.count(prefix=FUNCTION_PREFIX)
     if quick:
         return facts
     total = facts["live_keys"] if db.counted else facts["entries"]
@@ -204,6 +206,8 @@ def text(facts: Facts) -> str:
     """Return the statistics for people."""
     parts = [_overview(facts), _levels_text(facts)]
     if facts["redis"]:
+        if facts["libraries"]:
+            parts.append(f"libraries of functions: {human_count(facts['libraries'])}\n")
         parts += [_database_text(database) for database in facts["databases"]]
     for name in ("key_sizes", "value_sizes"):
         if name in facts:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from lamina.server.client import Client
 from lamina.server.registry import many
-from lamina.server.types import hashes, lists, sets, zsets
+from lamina.server.types import hashes, lists, sets, streams, zsets
 from lamina.server.types.hashes import Hash
 from lamina.server.types.lists import List
 from lamina.server.types.sets import Set
+from lamina.server.types.streams import Stream
 from lamina.server.types.zsets import ZSet
 
 _REST_MIN = 8
@@ -138,3 +139,16 @@ def zpopmin(client: Client, argvs: list[list[bytes]]) -> list[tuple[bytes, float
 def zpopmax(client: Client, argvs: list[list[bytes]]) -> list[tuple[bytes, float]] | None:
     """Pop as many members as there are calls."""
     return _pop_scored(client, argvs, last=True)
+
+
+@many("XADD")
+def xadd(client: Client, argvs: list[list[bytes]]) -> list[bytes] | None:
+    """Add an entry of one field with an id by the clock for each call."""
+    key = _shared_key(client, argvs)
+    if key is None:
+        return None
+    record = client.keyspace.find(key)
+    if not isinstance(record, Stream) or [argv[2] for argv in argvs].count(b"*") != len(argvs):
+        return None
+    pairs = [(argv[3], argv[4]) for argv in argvs]
+    return streams.add_pairs(client.keyspace, key, record, pairs)

@@ -227,7 +227,7 @@ def client_kill(client: Client, argv: list[bytes]) -> Any:
     if len(argv) == 3:
         picker = ClientFilter(address=_text(argv[2]), is_caller_spared=False)
     else:
-        picker = _parse_filter(argv)
+        picker = _parse_filter(client, argv)
     clients = client.server.clients
     killed = 0
     for other in list(clients.values()) if picker.id is None else [clients.get(picker.id)]:
@@ -249,7 +249,7 @@ def _text(address: bytes) -> str:
     return address.decode(errors="surrogateescape")
 
 
-def _parse_filter(argv: list[bytes]) -> ClientFilter:
+def _parse_filter(client: Client, argv: list[bytes]) -> ClientFilter:
     picker = ClientFilter()
     for at in range(2, len(argv), 2):
         if at + 1 == len(argv):
@@ -266,7 +266,7 @@ def _parse_filter(argv: list[bytes]) -> ClientFilter:
         elif option == b"LADDR":
             picker.local_address = _text(value)
         elif option == b"USER":
-            if value != b"default":
+            if client.server.users.get(value) is None:
                 raise CommandError(b"ERR No such user '%b'" % value)
             picker.user = value
         elif option == b"SKIPME":
@@ -286,7 +286,7 @@ def _parse_filter(argv: list[bytes]) -> ClientFilter:
     "CLIENT|PAUSE",
     arity=-3,
     flags=_ADMIN,
-    since="2.9.50",
+    since="3.0.0",
     complexity="O(1)",
     group=_GROUP,
     notes=("6.2.0: `CLIENT PAUSE WRITE` mode added along with the `mode` option.",),

@@ -41,9 +41,9 @@ _SUBCOMMANDS = (
     ("SAVECONFIG", 2, _CHANGE, "3.0.0", ""),
     ("SET-CONFIG-EPOCH", 3, _CHANGE, "3.0.0", "config-epoch"),
     ("SETSLOT", -4, _CHANGE, "3.0.0", "slot (IMPORTING node-id | MIGRATING node-id | NODE node-id | STABLE)"),
-    ("SHARDS", 2, _SHOW, "7.0.0", ""),
+    ("SHARDS", 2, "loading stale", "7.0.0", ""),
     ("SLAVES", 3, "admin stale", "3.0.0", "node-id"),
-    ("SLOTS", 2, _SHOW, "3.0.0", ""),
+    ("SLOTS", 2, "loading stale", "3.0.0", ""),
 )
 """Name, arity, flags, since, arguments."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hmac import compare_digest
-from typing import Any, Final
+from typing import Any
 
+from lamina.server.acl.user import DEFAULT
 from lamina.server.args import integer
 from lamina.server.client import NO_TOUCH, SILENT, SUBSCRIBED, UNAUTHENTICATED, Client
 from lamina.server.errors import (
@@ -13,7 +13,6 @@ from lamina.server.errors import (
     NO_PASSWORD_SET,
     NO_PROTO,
     SYNTAX,
-    WRONG_PASS,
     CommandError,
     wrong_arity,
 )
@@ -23,25 +22,8 @@ from lamina.server.registry import command, many
 from lamina.server.replies import OK, PONG, Simple
 from lamina.server.version import REDIS_VERSION
 
-DEFAULT_USER: Final = b"default"
-
 _RESET = Simple(b"RESET")
 _PROTOCOL_NOT_AN_INTEGER = CommandError(b"ERR Protocol version is not an integer or out of range")
-
-
-def _authenticate(client: Client, user: bytes, password: bytes) -> None:
-    """Log a client in. Errors: WRONGPASS."""
-    server = client.server
-    expected = server.config.requirepass
-    # Compared in constant time, whoever asks: how long it takes says nothing about the password.
-    is_right = compare_digest(password, expected)
-    if user != DEFAULT_USER or (expected and not is_right):
-        raise WRONG_PASS
-    client.user = user
-    client.is_authenticated = True
-    client.gate &= ~UNAUTHENTICATED
-    if client.connection is not None:
-        client.connection.reader.authenticate()
 
 
 @command(
@@ -59,12 +41,13 @@ def auth(client: Client, argv: list[bytes]) -> Simple:
     """
     if len(argv) > 3:
         raise SYNTAX
+    users = client.server.users
     if len(argv) == 2:
-        if not client.server.needs_password:
+        if users.default.is_passless:
             raise NO_PASSWORD_SET
-        _authenticate(client, DEFAULT_USER, argv[1])
+        users.authenticate(client, DEFAULT, argv[1], argv)
     else:
-        _authenticate(client, argv[1], argv[2])
+        users.authenticate(client, argv[1], argv[2], argv)
     return OK
 
 
@@ -112,7 +95,7 @@ def hello(client: Client, argv: list[bytes]) -> dict[bytes, Any]:
         else:
             raise CommandError(b"ERR Syntax error in HELLO option '%b'" % argv[at])
     if credentials is not None:
-        _authenticate(client, *credentials)
+        client.server.users.authenticate(client, *credentials, argv)
     if client.gate & UNAUTHENTICATED and client.server.needs_password:
         raise NO_AUTH_HELLO
     if name is not None:
@@ -188,12 +171,7 @@ def reset(client: Client, argv: list[bytes]) -> Simple:
     client.is_no_evict = False
     client.reply_mode = b"ON"
     client.gate &= ~(SILENT | NO_TOUCH)
-    client.user = DEFAULT_USER
-    client.is_authenticated = not server.needs_password
-    if not client.is_authenticated:
-        client.gate |= UNAUTHENTICATED
-        if client.connection is not None:
-            client.connection.reader.unauthenticate()
+    client.log_out()
     return _RESET
 
 

@@ -10,7 +10,7 @@ from lamina.server.commanddocs import command_docs, command_info
 from lamina.server.commands.help import add_help
 from lamina.server.errors import SYNTAX, CommandError
 from lamina.server.glob import compile_glob
-from lamina.server.keyspecs import keys_with_uses, takes_keys
+from lamina.server.keyspecs import are_in_place, key_specs, keys_with_uses, takes_keys
 from lamina.server.registry import COMMANDS, Command, all_commands, command
 from lamina.server.replies import Distinct
 
@@ -129,9 +129,11 @@ def _keys(argv: list[bytes]) -> list[tuple[bytes, tuple[str, ...]]]:
     if not record.argc_min <= len(call) <= record.argc_max:
         raise _INVALID_COUNT
     try:
-        found = keys_with_uses(record, call)
+        found = keys_with_uses(record, call) if are_in_place(record, call) else []
     except (ValueError, IndexError):
-        found = []
+        # An odd number of words behind STREAMS is no call, but half of them are told to be keys.
+        halves = [spec for spec in key_specs(record) if spec.limit]
+        found = [(call[at], spec.flags) for spec in halves for at in spec.find(call)]
     if not found and "no_mandatory_keys" not in record.flags:
         raise _INVALID_ARGUMENTS
     return found
@@ -139,7 +141,7 @@ def _keys(argv: list[bytes]) -> list[tuple[bytes, tuple[str, ...]]]:
 
 @command(
     "COMMAND|GETKEYS",
-    arity=-4,
+    arity=-3,
     flags="loading stale",
     since="2.8.13",
     complexity="O(N) arguments",
@@ -155,7 +157,7 @@ def command_getkeys(client: Client, argv: list[bytes]) -> list[bytes]:
 
 @command(
     "COMMAND|GETKEYSANDFLAGS",
-    arity=-4,
+    arity=-3,
     flags="loading stale",
     since="7.0.0",
     complexity="O(N) arguments",

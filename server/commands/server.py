@@ -19,6 +19,7 @@ from lamina.server.lolwut import draw_strata
 from lamina.server.protection import check_allowed
 from lamina.server.registry import command
 from lamina.server.replies import NO_REPLY, OK, Simple, Verbatim
+from lamina.server.splitting import quote_if_needed
 
 _OPEN = "noscript loading stale"
 _ADMIN = "admin noscript loading stale"
@@ -176,7 +177,10 @@ def config_rewrite(client: Client, argv: list[bytes]) -> Simple:
 
     CONFIG REWRITE
     """
-    client.server.config.rewrite()
+    server = client.server
+    # With an aclfile the users stand there, and lines of the configuration file must not say otherwise.
+    lines = [] if server.config.aclfile else server.users.lines()
+    server.config.rewrite([b" ".join(map(quote_if_needed, line.split(b" "))) for line in lines])
     return OK
 
 
@@ -278,6 +282,8 @@ def shutdown(client: Client, argv: list[bytes]) -> Any:
         # the same reason NOW changes nothing.
         raise _NO_SHUTDOWN
     server = client.server
+    if server.scripting.is_busy and b"NOSAVE" not in options:
+        raise server.scripting.busy_error
     try:
         if b"SAVE" in options:
             server.saver.stop_save()  # its file would be an older one

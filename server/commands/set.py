@@ -6,6 +6,7 @@ from lamina.server.args import integer_in, keys_after, positive
 from lamina.server.client import Client
 from lamina.server.cursors import parse_cursor, parse_filter
 from lamina.server.errors import NUMKEYS_TOO_LARGE, OUT_OF_RANGE, SYNTAX, CommandError
+from lamina.server.gathering import watched
 from lamina.server.keyspace import Keyspace
 from lamina.server.numbers import INTEGER_MAX
 from lamina.server.registry import (
@@ -206,7 +207,7 @@ def sinter(client: Client, argv: list[bytes]) -> set[bytes] | list[bytes]:
 
     SINTER key [key ...]
     """
-    return _as_set(client, list(sets.intersection(_read_sets(client.keyspace, argv[1:]))))
+    return _as_set(client, list(watched(sets.intersection(_read_sets(client.keyspace, argv[1:])))))
 
 
 def _read_sets(keyspace: Keyspace, keys: list[bytes]) -> list[Set | None]:
@@ -247,7 +248,7 @@ def sinterstore(client: Client, argv: list[bytes]) -> int:
     """
     keyspace = client.keyspace
     records = _read_sets(keyspace, argv[2:])
-    members = list(sets.intersection(records))
+    members = list(watched(sets.intersection(records)))
     # Redis begins with a set like the smallest one.
     smallest = min([record for record in records if record is not None], key=sets.size_of, default=None)
     form = INTSET if smallest is None else smallest.form

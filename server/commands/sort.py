@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from lamina.server.acl.access import reads_every_key
 from lamina.server.args import integer
-from lamina.server.client import Client
-from lamina.server.errors import SYNTAX
-from lamina.server.registry import ONE_KEY, command
+from lamina.server.client import RESTRICTED, Client
+from lamina.server.errors import SYNTAX, CommandError
+from lamina.server.registry import DECLARED, ONE_KEY, command
 from lamina.server.types import sorting
 
 _ARGUMENTS = {b"LIMIT": 2, b"BY": 1, b"GET": 1, b"STORE": 1}
 """How many arguments the options have that have some."""
 
 
-def _parse(argv: list[bytes], *, may_store: bool) -> sorting.Request:
-    """Return what the options ask for. Of those that contradict each other the last one counts."""
+_BY_DENIED = CommandError(b"ERR BY option of SORT denied due to insufficient ACL permissions.")
+_GET_DENIED = CommandError(b"ERR GET option of SORT denied due to insufficient ACL permissions.")
+
+
+def _parse(client: Client, argv: list[bytes], name: bytes) -> sorting.Request:
+    """Return what the options ask for. Of those that contradict each other the last one counts.
+
+    `name` is the command's. Patterns that name keys are for users who may read any key.
+    """
+    may_store = name == b"SORT"
+    may_look_up = not client.gate & RESTRICTED or reads_every_key(client.user, DECLARED[name], argv)
     request = sorting.Request()
     get: list[bytes] = []
     at, stop = 2, len(argv)
@@ -37,7 +47,11 @@ def _parse(argv: list[bytes], *, may_store: bool) -> sorting.Request:
             if sorting.names_no_key(request.by):
                 # That is not taken back by another BY.
                 request.is_sorted = False
+            elif not may_look_up:
+                raise _BY_DENIED
         elif option == b"GET":
+            if not may_look_up:
+                raise _GET_DENIED
             get.append(argv[at + 1])
         else:
             raise SYNTAX
@@ -74,7 +88,7 @@ def sort(client: Client, argv: list[bytes]) -> list[bytes | None] | int:
     SORT key [BY pattern] [LIMIT offset count] [GET pattern [GET pattern ...]] [ASC | DESC] [ALPHA]
     [STORE destination]
     """
-    request = _parse(argv, may_store=True)
+    request = _parse(client, argv, b"SORT")
     keyspace = client.keyspace
     values = sorting.sort(keyspace, argv[1], request)
     if request.target is None:
@@ -96,4 +110,4 @@ def sort_ro(client: Client, argv: list[bytes]) -> list[bytes | None]:
 
     SORT_RO key [BY pattern] [LIMIT offset count] [GET pattern [GET pattern ...]] [ASC | DESC] [ALPHA]
     """
-    return sorting.sort(client.keyspace, argv[1], _parse(argv, may_store=False))
+    return sorting.sort(client.keyspace, argv[1], _parse(client, argv, b"SORT_RO"))

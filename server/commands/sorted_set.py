@@ -36,7 +36,7 @@ def _pops_or_waits(name: str) -> Callable[[F], F]:
     return command(
         name,
         arity=-3,
-        flags="write noscript blocking fast",
+        flags="write blocking fast",
         keys=KEYS_BEFORE_LAST,
         since="5.0.0",
         complexity="O(log N)",
@@ -519,7 +519,7 @@ def bzpopmax(client: Client, argv: list[bytes]) -> Any:
 def zunion(client: Client, argv: list[bytes]) -> Any:
     """Return the members of any of the sets, with the sum, minimum or maximum of their weighted scores.
 
-    ZUNION numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE SUM | MIN | MAX] [WITHSCORES]
+    ZUNION numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE (SUM | MIN | MAX)] [WITHSCORES]
     """
     wanted = args.combination(client.keyspace, argv, 1, b"zunion")
     return _reply(zsetalgebra.union(wanted.sources, wanted.aggregate), wanted)
@@ -529,7 +529,7 @@ def zunion(client: Client, argv: list[bytes]) -> Any:
 def zinter(client: Client, argv: list[bytes]) -> Any:
     """Return the members of all of the sets, with the sum, minimum or maximum of their weighted scores.
 
-    ZINTER numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE SUM | MIN | MAX] [WITHSCORES]
+    ZINTER numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE (SUM | MIN | MAX)] [WITHSCORES]
     """
     wanted = args.combination(client.keyspace, argv, 1, b"zinter")
     return _reply(zsetalgebra.intersection(wanted.sources, wanted.aggregate), wanted)
@@ -565,7 +565,7 @@ def zintercard(client: Client, argv: list[bytes]) -> int:
 def zunionstore(client: Client, argv: list[bytes]) -> int:
     """Store what ZUNION returns; returns how many members that are.
 
-    ZUNIONSTORE destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE SUM | MIN | MAX]
+    ZUNIONSTORE destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE (SUM | MIN | MAX)]
     """
     keyspace = client.keyspace
     wanted = args.combination(keyspace, argv, 2, b"zunionstore", stores=True)
@@ -576,7 +576,7 @@ def zunionstore(client: Client, argv: list[bytes]) -> int:
 def zinterstore(client: Client, argv: list[bytes]) -> int:
     """Store what ZINTER returns; returns how many members that are.
 
-    ZINTERSTORE destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE SUM | MIN | MAX]
+    ZINTERSTORE destination numkeys key [key ...] [WEIGHTS weight [weight ...]] [AGGREGATE (SUM | MIN | MAX)]
     """
     keyspace = client.keyspace
     wanted = args.combination(keyspace, argv, 2, b"zinterstore", stores=True)

@@ -80,7 +80,8 @@ def get_many(client: Client, argvs: list[list[bytes]]) -> list[bytes | None] | N
 def set_(client: Client, argv: list[bytes]) -> Simple | bytes | None:
     """Set the string value of a key, whatever it held before.
 
-    SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]
+    SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds |
+    PXAT unix-time-milliseconds | KEEPTTL]
     """
     if len(argv) > 3:
         return _set_with_options(client, argv)
@@ -234,7 +235,8 @@ def getdel(client: Client, argv: list[bytes]) -> bytes | None:
 def getex(client: Client, argv: list[bytes]) -> bytes | None:
     """Return the string value of a key, and change when it expires.
 
-    GETEX key [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | PERSIST]
+    GETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds |
+    PXAT unix-time-milliseconds | PERSIST]
     """
     keyspace, key = client.keyspace, argv[1]
     flags, time = _parse_time(argv, 2, _GETEX_FLAGS)

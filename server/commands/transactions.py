@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lamina.server.client import IN_MULTI, Client
+from lamina.server.acl.access import check_command
+from lamina.server.acl.log import IN_MULTI as CONTEXT
+from lamina.server.client import IN_MULTI, RESTRICTED, Client
 from lamina.server.dispatch import call
 from lamina.server.errors import (
     DISCARD_WITHOUT_MULTI,
@@ -19,6 +21,7 @@ from lamina.server.errors import (
 )
 from lamina.server.registry import ALL_KEYS, Command, command
 from lamina.server.replies import NO_REPLY, NULL_ARRAY, OK, Encoded, Simple
+from lamina.server.scripting.execution import Progress
 
 
 @command("MULTI", arity=1, flags="noscript loading stale fast allow_busy", since="1.2.0", complexity="O(1)")
@@ -61,6 +64,17 @@ def exec_(client: Client, argv: list[bytes]) -> Any:
         raise EXEC_ABORT
     if is_dirty:
         return NULL_ARRAY
+    if server.has_scripts(queue):
+        # All of the transaction is one, whichever of its scripts takes long.
+        has_others = server.databases.has_changes
+        progress = Progress.WITH_OTHERS if has_others else Progress.ALONE
+        return server.scripting.yielder.run(client, _run_all, (client, queue), lambda: progress)
+    return _run_all((client, queue))
+
+
+def _run_all(transaction: tuple[Client, list[tuple[Command, list[bytes]]]]) -> list[Any]:
+    client, queue = transaction
+    server = client.server
     before = server.denies_blocking
     server.denies_blocking = True
     try:
@@ -70,10 +84,17 @@ def exec_(client: Client, argv: list[bytes]) -> Any:
 
 
 def _run_queued(client: Client, queue: list[tuple[Command, list[bytes]]]) -> list[Any]:
-    replies = []
+    replies: list[Any] = []
     out = client.out
     for queued, argv in queue:
         start = len(out)
+        # Rules may have changed since it was queued, by what has run before it as well.
+        denial = check_command(client, queued, argv) if client.gate & RESTRICTED else None
+        if denial is not None:
+            client.server.users.note_denial(client, denial, CONTEXT)
+            client.server.note_error(denial.error_in_exec)
+            replies.append(denial.error_in_exec)
+            continue
         reply = call(client, queued, argv)
         if reply is NO_REPLY:
             # What SUBSCRIBE has said is its element of the array. CLIENT REPLY, which says nothing, has none.

@@ -24,7 +24,7 @@ def _never(key: bytes) -> object:
     return NOTHING
 
 
-@command("WAIT", arity=3, flags="blocking", since="3.0.0", complexity="O(1)", group="generic")
+@command("WAIT", arity=3, flags="", since="3.0.0", complexity="O(1)", group="generic")
 def wait(client: Client, argv: list[bytes]) -> Any:
     """Wait until so many replicas have what the client has written; returns how many have. There are none.
 
@@ -37,7 +37,7 @@ def wait(client: Client, argv: list[bytes]) -> Any:
     return wait_for(client, [], _never, timeout_ms=timeout_ms, timeout_reply=0)
 
 
-@command("WAITAOF", arity=4, flags="blocking", since="7.2.0", complexity="O(1)", group="generic")
+@command("WAITAOF", arity=4, flags="noscript", since="7.2.0", complexity="O(1)", group="generic")
 def waitaof(client: Client, argv: list[bytes]) -> Any:
     """Wait until what has been written is on the disk (numlocal 1), and on those of so many replicas.
 

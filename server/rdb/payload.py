@@ -1,6 +1,7 @@
 """DUMP payloads: one value, with what tells that it is whole.
 
     type:u8 value version:u16le crc64:u64le            the checksum is of all before it
+    (0xf5 code:string)* version:u16le crc64:u64le      libraries of functions: FUNCTION DUMP
 
 RESTORE of every Redis from `version` on takes them, and decode() takes what any Redis up to 7.4 has made.
 """
@@ -17,6 +18,8 @@ from lamina.server.rdb.crc64 import CHECKSUM, crc64
 from lamina.server.rdb.decoding import read_value
 from lamina.server.rdb.encoding import EVERYTHING, encode_value
 from lamina.server.rdb.errors import FooterError, RdbError
+from lamina.server.rdb.lengths import encode_compressed, encode_string
+from lamina.server.rdb.opcodes import REDIS_70
 from lamina.server.rdb.rules import SavingRules
 from lamina.server.rdb.source import STRING_SIZE_MAX, Source
 from lamina.server.rdb.values import (
@@ -48,6 +51,38 @@ def decode(payload: bytes, *, string_size_max: int = STRING_SIZE_MAX) -> Value:
     Errors: FooterError where Redis says "DUMP payload version or checksum are wrong", RdbError where it says
     "Bad data format".
     """
+    source = _open(payload, string_size_max)
+    value = read_value(source, source.byte())
+    if value is None:
+        raise RdbError(source.offset, "an empty collection")
+    if not isinstance(value, bytes):
+        _gather(value, source.offset)
+    if source.at != source.end:
+        raise RdbError(source.offset, "more bytes behind the value")
+    return value
+
+
+def encode_functions(libraries: Iterable[bytes], *, compress: bool) -> bytes:
+    """Return the payload of libraries of functions, given their code."""
+    string = encode_compressed if compress else encode_string
+    pieces = [bytes((opcodes.FUNCTION2,)) + string(code) for code in libraries]
+    body = b"".join((*pieces, _VERSION.pack(REDIS_70)))
+    return body + CHECKSUM.pack(crc64(body, 0))
+
+
+def decode_functions(payload: bytes) -> list[bytes]:
+    """Return the code of the libraries in a payload. Errors: as `decode`."""
+    source = _open(payload, STRING_SIZE_MAX)
+    libraries = []
+    while source.at != source.end:
+        if source.byte() != opcodes.FUNCTION2:
+            raise RdbError(source.offset - 1, "something that is no library of functions")
+        libraries.append(source.string())
+    return libraries
+
+
+def _open(payload: bytes, string_size_max: int) -> Source:
+    """Return what a payload holds, once its footer has been looked at. Errors: FooterError."""
     stop = len(payload) - _FOOTER_SIZE
     if stop < 0:
         raise FooterError(len(payload), "a payload that is too short")
@@ -60,14 +95,7 @@ def decode(payload: bytes, *, string_size_max: int = STRING_SIZE_MAX) -> Value:
         raise FooterError(stop, f"checksum {computed:016x} instead of {expected:016x}")
     source = Source(None, payload[:stop], string_size_max=string_size_max)
     source.checksum = None
-    value = read_value(source, source.byte())
-    if value is None:
-        raise RdbError(source.offset, "an empty collection")
-    if not isinstance(value, bytes):
-        _gather(value, source.offset)
-    if source.at != source.end:
-        raise RdbError(source.offset, "more bytes behind the value")
-    return value
+    return source
 
 
 def _gather(value: Collection | StreamValue, at: int) -> None:

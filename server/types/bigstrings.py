@@ -3,10 +3,12 @@
     e id chunk number:u32 -> bytes         chunk n holds the bytes from n x CHUNK_SIZE on
 
 A chunk may be shorter than CHUNK_SIZE, or missing: what it lacks are zeros. So a string of 512 MB with one
-bit set at its end is one chunk.
+bit set at its end is one chunk. There always is one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from lamina.server.encoding import U32
 from lamina.server.keyspace import Keyspace
@@ -66,6 +68,46 @@ def _scan_range(keyspace: Keyspace, record: BigString, first: int, last: int) ->
         at = begin + len(chunk)
     parts.append(bytes((last + 1) * CHUNK_SIZE - at))
     return parts
+
+
+def byte_at(keyspace: Keyspace, record: BigString, position: int) -> int:
+    """Return one byte; 0 behind the end. Cost: a lookup."""
+    number, offset = divmod(position, CHUNK_SIZE)
+    chunk = keyspace.store.get(record.prefix + U32.pack(number))
+    return chunk[offset] if chunk is not None and offset < len(chunk) else 0
+
+
+def pieces(keyspace: Keyspace, record: BigString, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    """Yield what is stored of the bytes ``start <= position < stop``, each piece behind its position.
+
+    What lies between the pieces are zeros. Cost: that of what is stored.
+    """
+    stop = min(stop, record.size)
+    if start >= stop:
+        return
+    for number, chunk in _chunks(keyspace, record, start // CHUNK_SIZE, (stop - 1) // CHUNK_SIZE):
+        at = number * CHUNK_SIZE
+        if at + len(chunk) > stop:
+            chunk = chunk[: stop - at]
+        if at < start:
+            chunk = chunk[start - at :]
+            at = start
+        if chunk:
+            yield at, chunk
+
+
+def _chunks(keyspace: Keyspace, record: BigString, first: int, last: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the chunks from `first` to `last` that are stored, each behind its number."""
+    prefix = record.prefix
+    if last - first < _READ_SINGLY:
+        for number in range(first, last + 1):
+            chunk = keyspace.store.get(prefix + U32.pack(number))
+            if chunk is not None:
+                yield number, chunk
+        return
+    skip = len(prefix)
+    for key, chunk in keyspace.store.scan(prefix + U32.pack(first), prefix + U32.pack(last + 1)):
+        yield U32.unpack_from(key, skip)[0], chunk
 
 
 def write_range(keyspace: Keyspace, record: BigString, start: int, data: bytes) -> None:

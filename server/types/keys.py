@@ -24,6 +24,7 @@ from lamina.server.encoding import (
     U64,
     ZSET,
 )
+from lamina.server.gathering import check
 from lamina.server.glob import compile_glob, is_literal, literal_prefix
 from lamina.server.keyspace import Keyspace, Value
 from lamina.server.records import BigString, Record, String
@@ -277,6 +278,7 @@ def matching(keyspace: Keyspace, pattern: bytes) -> list[bytes]:
     for keys, raws in keyspace.scan_keys(prefix=prefix):
         live = _live(zip(keys, raws), now_ms)
         found += live if matches is None else filter(matches, live)
+        check(len(found))
     return found
 
 

@@ -22,11 +22,12 @@ is the number of elements, whether held or not. `check` asserts it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 
 import lamina.server.elements as rules
 from lamina.engine import CorruptionError
 from lamina.server.encoding import U64, end_of
+from lamina.server.gathering import check, gather
 from lamina.server.store import Store
 from lamina.server.types.listkeys import MIDDLE, POSITION_SIZE, SUFFIX_SIZE_MAX, position_of
 
@@ -371,8 +372,10 @@ class ListElements:
                 high = self.prefix + _pack(self.head + stop)
             else:
                 low = self._select(first)[0]
-            chunks = (values for _, values in self.store.chunks(low, high))
-            return list(islice(chain.from_iterable(chunks), stop - first))
+            check(stop - first)
+            found = gather(values for _, values in self.store.chunks(low, high))
+            del found[stop - first :]
+            return found
         start = self.start
         return values[start + first : start + stop]
 

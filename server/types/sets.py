@@ -14,6 +14,7 @@ from typing import Final
 
 from lamina.server import events
 from lamina.server.encoding import SET
+from lamina.server.gathering import check
 from lamina.server.keyspace import Keyspace
 from lamina.server.limits import LIMITS
 from lamina.server.numbers import parse_integer
@@ -272,7 +273,9 @@ def union(records: list[Set | None]) -> set[bytes]:
     found: set[bytes] = set()
     for record in records:
         if record is not None:
+            check(record.size)  # as many at least are in the union
             found.update(_each_member(record))
+            check(len(found))
     return found
 
 
@@ -287,6 +290,7 @@ def difference(records: list[Set | None]) -> set[bytes]:
     rest = _without_repetition([record for record in others if record is not None])
     if any(record.id == first.id for record in rest):
         return set()
+    check(first.size)
     found = set(_each_member(first))
     for record in sorted(rest, key=size_of, reverse=True):
         if not found:

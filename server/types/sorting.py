@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import nlargest, nsmallest
-from itertools import chain
 from typing import Any, Final
 
 from lamina.server import events
 from lamina.server.errors import WRONG_TYPE, CommandError
+from lamina.server.gathering import check, gather
 from lamina.server.keyspace import Keyspace
 from lamina.server.numbers import parse_float
 from lamina.server.records import Record
@@ -114,7 +114,8 @@ def _clip(request: Request, size: int) -> tuple[int, int]:
 def _elements(record: List | Set | ZSet) -> list[bytes]:
     """Return all elements: those of a list in its order."""
     if isinstance(record, List):
-        return list(chain.from_iterable(record.elements.chunks()))
+        check(record.size)
+        return gather(record.elements.chunks())
     return record.elements.keys()
 
 

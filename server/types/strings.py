@@ -282,23 +282,42 @@ def write_range(keyspace: Keyspace, key: bytes, offset: int, data: bytes, *, siz
     stop = offset + len(data)
     if stop > size_max:
         raise STRING_TOO_LONG
-    size = max(old_size, stop)
+    overwrite(keyspace, key, value, offset, data)
+    if keyspace.listens:
+        keyspace.event(events.STRING, b"setrange", key)
+    return max(old_size, stop)
+
+
+def overwrite(keyspace: Keyspace, key: bytes, value: Value | None, offset: int, data: bytes) -> None:
+    """Write `data`, which is not empty, into the string at `key`, which holds `value`. Its expiry stays.
+
+    Cost: as `write_range`. Errors: WRONGTYPE.
+    """
+    stop = offset + len(data)
     if isinstance(value, BigString):
         bigstrings.write_range(keyspace, value, offset, data)
         keyspace.mark(key)
+        return
+    text = b"" if value is None else text_of(keyspace, value)
+    if stop < BIG_SIZE_MIN:
+        replace(keyspace, key, value, text[:offset].ljust(offset, b"\0") + data + text[stop:])
+        return
+    # From now on in chunks: the gap is none of them.
+    record = bigstrings.create(keyspace, text)
+    record.expires_ms = value.expires_ms if isinstance(value, Record) else 0
+    bigstrings.write_range(keyspace, record, offset, data)
+    keyspace.put(key, record)
+
+
+def grow(keyspace: Keyspace, key: bytes, value: Value | None, size: int) -> None:
+    """Let zeros follow the string at `key`, which holds `value`, until it has `size` bytes, which is more
+    than it has. Its expiry stays. Cost: that of a chunk, for what is kept in chunks."""
+    if isinstance(value, BigString):
+        value.size = size
+        keyspace.mark(key)
     else:
-        text = b"" if value is None else text_of(keyspace, value)
-        if size < BIG_SIZE_MIN:
-            replace(keyspace, key, value, text[:offset].ljust(offset, b"\0") + data + text[stop:])
-        else:
-            # From now on in chunks: the gap is none of them.
-            record = bigstrings.create(keyspace, text)
-            record.expires_ms = value.expires_ms if isinstance(value, Record) else 0
-            bigstrings.write_range(keyspace, record, offset, data)
-            keyspace.put(key, record)
-    if keyspace.listens:
-        keyspace.event(events.STRING, b"setrange", key)
-    return size
+        # The last byte is written, so that what is kept in chunks has one.
+        overwrite(keyspace, key, value, size - 1, b"\0")
 
 
 def read_range(keyspace: Keyspace, key: bytes, start: int, stop: int) -> bytes:

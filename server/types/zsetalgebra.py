@@ -12,6 +12,7 @@ from operator import attrgetter
 from lamina.server.elements import Elements
 from lamina.server.encoding import DOUBLE, SET, ZSET
 from lamina.server.errors import WRONG_TYPE
+from lamina.server.gathering import check, watched
 from lamina.server.keyspace import Keyspace
 from lamina.server.records import Collection
 from lamina.server.types.zsets import Scored, ZSet
@@ -20,6 +21,9 @@ Result = dict[bytes, float]
 Aggregate = Callable[[float, float], float]
 
 _unpack = DOUBLE.unpack
+
+_OFTEN = 8191
+"""Of the members of a result: after each so many, and one, it is looked whether there are too many."""
 
 
 def add(one: float, other: float) -> float:
@@ -85,12 +89,14 @@ def union(sources: list[Source], aggregate: Aggregate) -> Result:
     """Return the members of any input. Cost: O(members of all inputs)."""
     result: Result = {}
     for source in _by_size(sources):
+        check(max(source.size, len(result)))  # as many at least are in the union
         weight = source.weight
         for member, score in source.pairs():
             score *= weight
             if score != score:
                 score = 0.0  # infinity times zero
             result[member] = aggregate(result[member], score) if member in result else score
+    check(len(result))
     return result
 
 
@@ -112,6 +118,9 @@ def intersection(sources: list[Source], aggregate: Aggregate) -> Result:
             total = aggregate(total, score * source.weight)
         else:
             result[member] = total
+            if not len(result) & _OFTEN:
+                check(len(result))
+    check(len(result))
     return result
 
 
@@ -144,11 +153,13 @@ def difference(sources: list[Source]) -> Result:
     # Most members are found missing only by the last look, but a look is cheaper than a step of a walk.
     if first.size * len(others) <= 2 * sum(source.size for source in others):
         others = _by_size(others)[::-1]
-        return {
-            member: score
+        missing = (
+            (member, score)
             for member, score in first.pairs()
             if all(source.score(member) is None for source in others)
-        }
+        )
+        return dict(watched(missing))
+    check(first.size)
     result = dict(first.pairs())
     for source in others:
         for member, _ in source.pairs():

@@ -32,6 +32,7 @@ from sortedcontainers import SortedList
 
 from lamina.server.elements import DELETED_SINGLY, Elements
 from lamina.server.encoding import DOUBLE, encode_score, end_of
+from lamina.server.gathering import check, watched
 from lamina.server.store import Store
 
 SCORE_SIZE = 8
@@ -222,9 +223,10 @@ class Order:
             if reverse:
                 first, stop = size - stop, size - first
             return list(self._merged().islice(first, stop, reverse))
+        check(stop - first)
         if reverse:
             edge = self._at(size - 1 - first) + b"\0" if first else None
-            return list(islice(self._scan(b"", edge, True), stop - first))
+            return list(watched(islice(self._scan(b"", edge, True), stop - first)))
         return self._take(self._at(first) if first else b"", None, stop - first)
 
     def slice(
@@ -257,7 +259,7 @@ class Order:
             edge = self._at(position)
             start, stop = (start, edge + b"\0") if reverse else (edge, stop)
         if reverse:
-            return list(islice(self._scan(start, stop, True), limit if limit >= 0 else None))
+            return list(watched(islice(self._scan(start, stop, True), limit if limit >= 0 else None)))
         return self._take(start, stop, limit)
 
     def _at(self, position: int) -> bytes:
@@ -290,6 +292,7 @@ class Order:
         cut = len(self.prefix)
         for keys, _ in self.store.chunks(low, high):
             found += [key[cut:] for key in keys]
+            check(len(found))
             if 0 <= limit <= len(found):
                 del found[limit:]
                 break

@@ -1,4 +1,4 @@
-"""What programs do with Node's two clients, ioredis and redis.
+"""What programs do with Node's two clients, ioredis and redis, and BullMQ on the first of them.
 
 The packages are installed from node/package-lock.json into a folder outside of the sources:
 $LAMINA_NODE_MODULES, or one that is kept among the temporary files and made anew when the lock file changes.
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from harness import servers
+from harness.programs import Dialogue
 from harness.servers import Server
 
 SOURCES = Path(__file__).parent / "node"
@@ -76,6 +78,14 @@ def test_client(node_directory: Path, server: Server, script: str, protocol: str
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == "ok\n"
+
+
+def test_bullmq(node_directory: Path, tmp_path: Path) -> None:
+    """Queues that live on Lua scripts and streams; the server is killed while jobs run."""
+    with servers.tested_server(tmp_path) as server:
+        command = ["node", str(node_directory / "bullmq.mjs"), str(server.port)]
+        with Dialogue("bullmq", command, tmp_path) as script:
+            script.follow({"kill": server.kill, "start": server.start})
 
 
 def test_the_lock_file_names_no_registry() -> None:

@@ -46,8 +46,8 @@ def test_all_default_tests(server: Server, pipeline: str) -> None:
 
 def test_options(server: Server) -> None:
     assert set(run(server, "-n", "1000", "-t", "set,get", "-3", "-k", "0", "-d", "5000")) == {"SET", "GET"}
-    rates = run(server, "-n", "1000", "-r", "100", "HSET", "hash:__rand_int__", "f", "v")
+    rates = run(server, "-n", "1000", "-r", "100", "XADD", "stream:__rand_int__", "*", "f", "v")
     assert len(rates) == 1
     with server.client() as client:
-        assert len(client.ok("KEYS", "hash:*")) <= 100
+        assert len(client.ok("KEYS", "stream:*")) <= 100
         assert client.ok("STRLEN", "key:__rand_int__") == 5000

@@ -36,6 +36,7 @@ def fill(server: Server, count: int) -> None:
         client.ok("HSET", "hash:big", *(word for number in range(300) for word in (number, "v")))
         client.ok("SADD", "set:big", *range(200))
         client.ok("ZADD", "zset:big", *(word for number in range(100) for word in (number, f"m{number}")))
+        client.ok("XADD", "stream:one", "*", "f", "v")
 
 
 def test_single_commands(server: Server) -> None:
@@ -78,7 +79,7 @@ def test_pipe(server: Server) -> None:
 
 def test_scan(server: Server) -> None:
     fill(server, 500)
-    assert len(cli(server, "--scan").split()) == 504
+    assert len(cli(server, "--scan").split()) == 505
     assert len(cli(server, "--scan", "--pattern", "string:1*").split()) == 111
     assert cli(server, "--no-raw", "--scan", "--pattern", "l*") == '"list:long"\n'
 
@@ -86,7 +87,7 @@ def test_scan(server: Server) -> None:
 def test_biggest_keys(server: Server) -> None:
     fill(server, 200)
     said = cli(server, "--bigkeys")
-    assert "Sampled 204 keys in the keyspace" in said
+    assert "Sampled 205 keys in the keyspace" in said
     biggest = [
         line.split()[1:]
         for line in said.replace('"', "").replace("'", "").splitlines()
@@ -97,12 +98,13 @@ def test_biggest_keys(server: Server) -> None:
             ["list", "found", "list:long", "has", "500", "items"],
             ["hash", "found", "hash:big", "has", "300", "fields"],
             ["string", "found", "string:199", "has", "199", "bytes"],
+            ["stream", "found", "stream:one", "has", "1", "entries"],
             ["set", "found", "set:big", "has", "200", "members"],
             ["zset", "found", "zset:big", "has", "100", "members"],
         ]
     )
     said = cli(server, "--memkeys")
-    assert "Sampled 204 keys in the keyspace" in said
+    assert "Sampled 205 keys in the keyspace" in said
 
 
 def test_statistics_and_help(server: Server) -> None:

@@ -60,10 +60,41 @@ def test_values_of_every_type(text_client: Client) -> None:
     assert [tuple(pair) for pair in client.zrange("z", 0, -1, withscores=True)] == [("one", 1), ("two", 2.5)]
     assert client.zincrby("z", 2, "one") == 3
     assert client.type("z") == "zset"
+    assert client.xadd("x", {"f": "v"}, id="1-1") == "1-1"
+    assert client.xrange("x") == [("1-1", {"f": "v"})]
+    assert client.setbit("bits", 7, 1) == 0
+    assert client.bitcount("bits") == 1
+    assert client.pfadd("hll", "a", "b", "c") == 1
+    assert client.pfcount("hll") == 3
+    assert client.geoadd("geo", (13.361389, 38.115556, "Palermo")) == 1
     assert client.exists("a", "h", "missing") == 2
     assert client.delete("a", "h") == 2
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         client.lpush("z", 1)
+
+
+def test_bits_sketches_and_places(text_client: Client) -> None:
+    client = text_client
+    assert client.setbit("bits", 7, 1) == 0
+    assert client.bitcount("bits") == 1
+    assert client.bitpos("bits", 1) == 7
+    assert client.bitop("NOT", "inverted", "bits") == 1
+    assert client.bitfield("bits").set("u8", "#1", 200).incrby("u8", "#1", 100, "SAT").execute() == [0, 255]
+    assert client.pfadd("hll", "a", "b", "c") == 1
+    assert client.pfcount("hll") == 3
+    assert client.pfmerge("merged", "hll", "none")
+    assert client.pfcount("merged", "hll") == 3
+    assert client.geoadd("geo", (13.361389, 38.115556, "Palermo", 15.087269, 37.502669, "Catania")) == 2
+    assert client.geodist("geo", "Palermo", "Catania", "km") == 166.2742
+    assert client.geohash("geo", "Palermo") == ["sqc8b49rny0"]
+    place, missing = client.geopos("geo", "Palermo", "none")
+    assert list(place) == [13.361389338970184, 38.1155563954963]
+    assert missing is None
+    found = client.geosearch(
+        "geo", longitude=15, latitude=37, radius=200, unit="km", sort="ASC", withdist=True
+    )
+    assert found == [["Catania", 56.4413], ["Palermo", 190.4424]]
+    assert client.geosearchstore("near", "geo", member="Palermo", width=10, height=10, unit="km") == 1
 
 
 def test_bytes_stay_bytes(client: Client) -> None:
@@ -173,6 +204,18 @@ def test_blocking_calls(server: Server, client: Client, protocol: int) -> None:
     assert client.lrange("done", 0, -1) == [b"job 2"]
 
 
+def test_stream_groups(text_client: Client) -> None:
+    client = text_client
+    client.xgroup_create("x", "g", id="0", mkstream=True)
+    ids = [client.xadd("x", {"n": number}) for number in range(5)]
+    read = client.xreadgroup("g", "c", {"x": ">"}, count=3)
+    batch = read["x"][0] if isinstance(read, dict) else read[0][1]
+    assert [entry[0] for entry in batch] == ids[:3]
+    assert client.xack("x", "g", ids[0]) == 1
+    assert client.xpending("x", "g")["pending"] == 2
+    assert client.xautoclaim("x", "g", "d", 0)[1][0][0] == ids[1]
+
+
 def test_databases_and_names(server: Server, client: Client, protocol: int) -> None:
     with redis.Redis(port=server.port, db=3, protocol=protocol, client_name="third") as third:
         third.set("only", "here")
@@ -182,6 +225,52 @@ def test_databases_and_names(server: Server, client: Client, protocol: int) -> N
         assert any(entry["name"] == "third" for entry in client.client_list())
     assert client.info("keyspace")["db3"]["keys"] == 1
     assert int(client.config_get("databases")["databases"]) == 16
+
+
+def test_users(server: Server, text_client: Client, protocol: int) -> None:
+    client = text_client
+    assert client.acl_setuser(
+        "alice",
+        enabled=True,
+        passwords=["+secret"],
+        keys=["app:*"],
+        channels=["news"],
+        categories=["+@read", "+@connection"],
+        commands=["+set", "+publish", "-mget"],
+        selectors=[("+set", "%W~out:*")],
+    )
+    try:
+        user = client.acl_getuser("alice")
+        assert user["enabled"] is True
+        assert user["keys"] == ["~app:*"]
+        assert user["channels"] == ["&news"]
+        assert "+set" in user["commands"]
+        assert "+@read" in user["categories"]
+        assert sorted(client.acl_users()) == ["alice", "default"]
+        assert client.acl_dryrun("alice", "get", "app:1") == "OK"
+        assert "no permissions" in client.acl_dryrun("alice", "mget", "app:1")
+        with redis.Redis(
+            port=server.port, protocol=protocol, username="alice", password="secret", socket_timeout=20
+        ) as alice:
+            assert alice.set("app:1", "x")
+            assert alice.set("out:1", "x")
+            assert alice.get("app:1") == b"x"
+            for refused in (
+                lambda: alice.get("out:1"),
+                lambda: alice.mget("app:1"),
+                lambda: alice.publish("other", "x"),
+                lambda: alice.acl_list(),
+            ):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    refused()
+            assert alice.publish("news", "x") == 0
+        wrong = redis.Redis(port=server.port, protocol=protocol, username="alice", password="wrong")
+        with wrong, pytest.raises(redis.exceptions.AuthenticationError):
+            wrong.ping()
+        assert [entry["reason"] for entry in client.acl_log(2)] == ["auth", "command"]
+        assert client.acl_log_reset()
+    finally:
+        assert client.acl_deluser("alice") == 1
 
 
 def test_asyncio(server: Server, protocol: int) -> None:

@@ -1,4 +1,6 @@
-"""The table of commands against that of a real redis-server: names, arity, flags, keys, categories, dates."""
+"""The table of commands against that of a real redis-server: names, arity, flags, keys, categories, dates,
+arguments. The server is a 7.0; what 7.2 has, or has in another way, is in harness.newer, value by value.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +9,25 @@ from typing import Any
 
 import pytest
 
+from harness.compat import Pair
+from harness.newer import (
+    ARGUMENTS_TOLD_DIFFERENTLY,
+    FOR_SCRIPTS_IN_7_2,
+    IN_7_2,
+    LAMINAS_OWN,
+    NEW_IN_7_2,
+    NEWER,
+)
 from harness.resp import RespClient, parse, to_bytes
 from harness.servers import Server
 from lamina.server import commands
 from lamina.server.aclcategories import CATEGORIES
 from lamina.server.commanddocs import command_docs, command_info
+from lamina.server.commandpage import ABSENT, REDIS_COMMANDS
 from lamina.server.registry import Command, all_commands
 from lamina.server.replies import encode
 
 GROUPS = commands.GROUPS
-
-NEWER = frozenset(
-    "client|no-touch client|setinfo cluster|myshardid waitaof hexpire hexpireat hexpiretime hpersist hpexpire"
-    " hpexpireat hpexpiretime hpttl httl".split()
-)
-"""What Redis 7.2 has, or 7.4 for the expiry of fields, and 7.0 has not."""
-
-LAMINAS_OWN = frozenset(("checkpoint",))
-"""What no Redis has."""
-
-DIFFERENT = {
-    "wait": {"flags", "categories"},  # 7.2: it may be called by scripts, and blocks
-    "zrank": {"arity"},  # 7.2: WITHSCORE
-    "zrevrank": {"arity"},
-    "psetex": {"doc_flags"},  # 7.2: deprecated
-    "setex": {"doc_flags"},
-    "setnx": {"doc_flags"},
-    "quit": {"doc_flags"},
-}
-"""What 7.2 says in another way than 7.0, by command."""
-
-NOT_FOR_SCRIPTS = "noscript"
-"""7.2 lets scripts call commands that block: they do not wait there."""
 
 
 def as_dict(flat: Any) -> dict[Any, Any]:
@@ -81,9 +70,9 @@ def words(items: Any) -> list[str]:
 
 
 def plain_spec(spec: Any) -> Any:
-    """Return a key specification without its notes."""
+    """Return a key specification; of its notes only that there are some, for they are Lamina's own."""
     found = as_dict(spec)
-    found.pop(b"notes", None)
+    found[b"notes"] = b"notes" in found
     found[b"flags"] = words(found[b"flags"])
     for part in (b"begin_search", b"find_keys"):
         found[part] = {key: value or [] for key, value in as_dict(found[part]).items()}
@@ -92,12 +81,9 @@ def plain_spec(spec: Any) -> Any:
 
 def facts(info: list[Any]) -> dict[str, Any]:
     """Return what COMMAND INFO says, by what it is about; what has no order is sorted."""
-    flags = words(info[2])
-    if "blocking" in flags and NOT_FOR_SCRIPTS in flags:
-        flags.remove(NOT_FOR_SCRIPTS)
     return {
         "arity": info[1],
-        "flags": flags,
+        "flags": words(info[2]),
         "keys": info[3:6],
         "categories": sorted(words(info[6])),
         "tips": sorted(info[7]),
@@ -106,53 +92,123 @@ def facts(info: list[Any]) -> dict[str, Any]:
     }
 
 
-OURS = [record for record in all_commands() if record.wire_name.decode() not in NEWER | LAMINAS_OWN]
+def doc_facts(docs: dict[Any, Any]) -> dict[str, Any]:
+    """Return what COMMAND DOCS says, but for the texts, which are Lamina's own."""
+    said = {
+        name.decode(): docs.get(name) for name in (b"since", b"group", b"deprecated_since", b"replaced_by")
+    }
+    return said | {
+        "doc_flags": [to_bytes(flag) for flag in docs.get(b"doc_flags", [])],
+        "subcommands": sorted(as_dict(docs[b"subcommands"])) if b"subcommands" in docs else [],
+    }
 
 
-def test_what_is_newer_is_not_in_the_reference(table: dict[str, list[Any]]) -> None:
-    assert not (NEWER | LAMINAS_OWN) & table.keys()
-    assert {record.wire_name.decode() for record in all_commands()} - table.keys() <= NEWER | LAMINAS_OWN
+def arguments(docs: dict[Any, Any]) -> list[Any]:
+    """Return the tree of arguments, without their names."""
+    return [
+        (
+            argument[b"type"],
+            argument.get(b"token"),
+            sorted(words(argument.get(b"flags", []))),
+            argument.get(b"key_spec_index"),
+            arguments(argument),
+        )
+        for argument in map(as_dict, docs.get(b"arguments", []))
+    ]
 
 
-@pytest.mark.parametrize("record", OURS, ids=lambda record: record.name)
+def expected(record: Command, real: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of 7.0 as 7.2 has them; a change without effect would be a mistake in the list."""
+    changes = {fact: value for fact, value in IN_7_2.get(record.name, {}).items() if fact in real}
+    if record.name in FOR_SCRIPTS_IN_7_2 and "flags" in real and "flags" not in changes:
+        changes["flags"] = [flag for flag in real["flags"] if flag != "noscript"]
+    for fact, value in changes.items():
+        assert real[fact] != value, f"{record.name} does not differ in {fact}"
+    return real | changes
+
+
+ALL = all_commands()
+SHARED = [record for record in ALL if record.name not in NEWER | LAMINAS_OWN]
+
+
+def test_names(table: dict[str, list[Any]]) -> None:
+    """Nothing is missing, nothing is there that neither 7.2 nor Lamina has, and the lists say so exactly."""
+    ours = {record.name for record in ALL}
+    assert ours - {name.upper() for name in table} == NEWER | LAMINAS_OWN
+    assert {name.upper() for name in table} - ours == set()
+    assert not ABSENT.keys() & {*ours, *(name.upper() for name in table)}
+
+
+def test_the_page_lists_all_of_7_2(table: dict[str, list[Any]]) -> None:
+    """What docs/commands.md counts by is the table of the reference, and what 7.2 has added."""
+    listed = [name for names in REDIS_COMMANDS.values() for name in names.split()]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {name.upper() for name in table} | NEW_IN_7_2
+    by_name = {record.name: record for record in ALL}
+    for group, names in REDIS_COMMANDS.items():
+        assert {by_name[name].group for name in names.split()} == {group}
+
+
+def test_lists_of_differences_name_commands() -> None:
+    named = {*IN_7_2, *FOR_SCRIPTS_IN_7_2, *ARGUMENTS_TOLD_DIFFERENTLY, *NEWER, *LAMINAS_OWN}
+    assert named <= {record.name for record in ALL}
+
+
+@pytest.mark.parametrize("record", SHARED, ids=lambda record: record.name)
 def test_command_info(record: Command, table: dict[str, list[Any]]) -> None:
-    name = record.wire_name.decode()
-    mine, real = facts(parse(encode(command_info(record), 2))), facts(table[name])
-    for fact in DIFFERENT.get(name, ()):
-        if fact in mine:
-            assert mine.pop(fact) != real.pop(fact), f"{name} no longer differs in {fact}"
-    assert mine == real
+    mine = facts(parse(encode(command_info(record), 2)))
+    assert mine == expected(record, facts(table[record.wire_name.decode()]))
 
 
-@pytest.mark.parametrize("record", OURS, ids=lambda record: record.name)
+@pytest.mark.parametrize("record", SHARED, ids=lambda record: record.name)
 def test_command_docs(record: Command, docs: dict[str, dict[Any, Any]]) -> None:
-    name = record.wire_name.decode()
-    mine, real = as_dict(parse(encode(command_docs(record), 2))), docs[name]
-    assert mine[b"since"] == real[b"since"]
-    assert mine[b"group"] == real[b"group"]
-    if "doc_flags" not in DIFFERENT.get(name, ()):
-        for fact in (b"doc_flags", b"deprecated_since", b"replaced_by"):
-            assert mine.get(fact) == real.get(fact)
-    assert (b"subcommands" in mine) == (b"subcommands" in real)
+    real = doc_facts(docs[record.wire_name.decode()])
+    real["subcommands"] = sorted({*real["subcommands"], *(sub.wire_name for sub in added(record))})
+    mine = doc_facts(as_dict(parse(encode(command_docs(record), 2))))
+    if record.name in IN_7_2 and "doc_flags" in IN_7_2[record.name]:
+        for fact in ("deprecated_since", "replaced_by"):
+            assert mine.pop(fact) is not None
+            assert real.pop(fact) is None
+    assert mine == expected(record, real)
 
 
-def test_every_subcommand_of_a_container_that_is_whole(table: dict[str, list[Any]]) -> None:
-    ours = {record.wire_name.decode() for record in all_commands()}
-    for container in ("client", "cluster", "command", "config", "latency", "memory", "module", "slowlog"):
-        wanted = {name for name in table if name.startswith(f"{container}|")}
-        assert wanted <= ours
+def added(record: Command) -> list[Command]:
+    """Return the subcommands of a container that 7.0 has not."""
+    return [sub for sub in record.subcommands.values() if sub.name in NEWER | LAMINAS_OWN]
+
+
+@pytest.mark.parametrize("record", SHARED, ids=lambda record: record.name)
+def test_arguments(record: Command, docs: dict[str, dict[Any, Any]]) -> None:
+    mine = arguments(as_dict(parse(encode(command_docs(record), 2))))
+    real = arguments(docs[record.wire_name.decode()])
+    if record.name in ARGUMENTS_TOLD_DIFFERENTLY:
+        assert mine != real, "it is told as Redis tells it"
+    else:
+        assert mine == real
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_acl_categories(reference: RespClient, category: str) -> None:
-    real = set(reference.call("ACL", "CAT", category))
-    ours = {record.wire_name for record in OURS if record.wire_name.decode() not in DIFFERENT}
-    mine = {
-        record.wire_name
-        for record in OURS
-        if f"@{category}" in words(item.text for item in command_info(record)[6].items)
-    }
-    assert mine & ours == real & ours
+def test_acl_categories(pair: Pair, category: str) -> None:
+    """ACL CAT lists commands whole, and subcommands; COMMAND LIST says the same."""
+    for question in (("ACL", "CAT", category), ("COMMAND", "LIST", "FILTERBY", "ACLCAT", category)):
+        real, mine = (set(map(to_bytes, client.call(*question))) for client in (pair.reference, pair.tested))
+        assert {name for name in mine if name.upper().decode() not in NEWER | LAMINAS_OWN} == real
+
+
+@pytest.mark.parametrize("pattern", ["*", "GET*", "config|*", "*|help", "?set", "[ab]*", "x*", "nosuch", ""])
+def test_lists_by_pattern(pair: Pair, pattern: str) -> None:
+    question = ("COMMAND", "LIST", "FILTERBY", "PATTERN", pattern)
+    real, mine = (set(map(to_bytes, client.call(*question))) for client in (pair.reference, pair.tested))
+    assert {name for name in mine if name.upper().decode() not in NEWER | LAMINAS_OWN} == real
+
+
+def test_other_lists(pair: Pair) -> None:
+    pair.unordered("COMMAND", "LIST", "FILTERBY", "MODULE", "any")
+    pair.unordered("COMMAND", "LIST", "FILTERBY", "ACLCAT", "nosuch")
+    pair("COMMAND", "LIST", "FILTERBY", "nosuch", "any")
+    pair("COMMAND", "LIST", "FILTERBY", "MODULE")
+    pair("COMMAND", "LIST", "any")
+    assert set(pair.tested.call("COMMAND", "LIST")) == {record.wire_name for record in ALL}
 
 
 def test_the_categories_are_redis_s(reference: RespClient) -> None:

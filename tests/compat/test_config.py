@@ -13,8 +13,9 @@ from lamina.server.config import Config
 from lamina.server.errors import CommandError
 
 LAMINAS_OWN = {
-    b"dbdirname", b"memory", b"memtable-size", b"block-size", b"segment-size", b"compression", b"filter-bits",
-    b"level-runs", b"rate-limit", b"open-files", b"enable-checkpoint-command",
+    b"dbdirname", b"memory", b"script-memory", b"command-memory", b"memtable-size", b"block-size",
+    b"segment-size", b"compression", b"filter-bits", b"level-runs", b"rate-limit", b"open-files",
+    b"enable-checkpoint-command",
 }  # fmt: skip
 SINCE_7_2 = {
     b"set-max-listpack-entries", b"set-max-listpack-value", b"cluster-announce-human-nodename",

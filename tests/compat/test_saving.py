@@ -33,6 +33,16 @@ FILL: list[tuple[Argument, ...]] = [
     ("HSET", "hash", *[word for i in range(3000) for word in (f"f{i}", i)]),
     ("HSET", "small hash", "f", 1, "g", "x"),
     ("EXPIRE", "hash", 5000),
+    *(("XADD", "stream", f"{n}-{n % 3}", "n", n, "text", "x" * (n % 50)) for n in range(1, 700)),
+    ("XTRIM", "stream", "MAXLEN", 600),
+    ("XDEL", "stream", "300-0", "301-1", "699-0"),
+    ("XGROUP", "CREATE", "stream", "g", 0),
+    ("XGROUP", "CREATE", "stream", "idle", "$", "ENTRIESREAD", 7),
+    ("XREADGROUP", "GROUP", "g", "ann", "COUNT", 300, "STREAMS", "stream", ">"),
+    ("XREADGROUP", "GROUP", "g", "bob", "COUNT", 100, "STREAMS", "stream", ">"),
+    ("XACK", "stream", "g", *(f"{n}-{n % 3}" for n in range(100, 400, 7))),
+    ("XDEL", "stream", "150-0"),
+    ("XGROUP", "CREATE", "empty stream", "g", "$", "MKSTREAM"),
 ]
 
 

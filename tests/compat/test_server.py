@@ -418,11 +418,11 @@ def info_text(reply: object) -> str:
 
 
 NOT_OURS = re.compile(
-    r"allocator_|rss_overhead|active_defrag|.*_lua|.*_vm_|.*_scripts|.*_functions|number_of_|.*cow_|.*_cow"
+    r"allocator_|rss_overhead|active_defrag|.*cow_|.*_cow"
     r"|current_save|rdb_last_load|io_threaded|reply_buffer|total_(reads|writes)_processed|atomicvar"
     r"|gcc_version"
 )
-"""Fields about mechanisms that Lamina has not: an allocator of its own, forks, threads, Lua."""
+"""Fields about mechanisms that Lamina has not: an allocator of its own, forks, threads."""
 
 
 def fields(text: str) -> dict[str, str]:

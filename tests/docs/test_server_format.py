@@ -23,13 +23,14 @@ __all__ = ["make_local"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 
-STRING, BIG_STRING, LIST, SET, ZSET, HASH = range(6)
-TYPE_NAMES = (b"string", b"string", b"list", b"set", b"zset", b"hash")
+STRING, BIG_STRING, LIST, SET, ZSET, HASH, STREAM = range(7)
+TYPE_NAMES = (b"string", b"string", b"list", b"set", b"zset", b"hash", b"stream")
 FORM_NAMES = {
     LIST: (b"listpack", b"quicklist"),
     SET: (b"intset", b"listpack", b"hashtable"),
     ZSET: (b"listpack", b"skiplist", b"skiplist"),
     HASH: (b"listpack", b"hashtable", b"listpackex"),
+    STREAM: (b"stream",),
 }
 
 
@@ -99,7 +100,7 @@ class Reader:
         raw, key = self.take(engine_key), engine_key[5:]
         kind, flags = raw[0] & 15, raw[0] & 0xF0
         assert flags in (0, 16)
-        assert kind <= HASH
+        assert kind <= STREAM
         body, expires_ms = raw[1:], 0
         if flags:
             (expires_ms,) = struct.unpack(">Q", raw[1:9])
@@ -111,7 +112,7 @@ class Reader:
         if kind == BIG_STRING:
             return Held(kind, self._read_chunks(pdb, body), expires_ms)
         size, form = struct.unpack_from(">QB", body, 8)
-        assert size >= 1
+        assert size >= (kind != STREAM)
         assert form < len(FORM_NAMES[kind])
         elements = self._elements(pdb, body[:8])
         times: dict[bytes, int] = {}
@@ -125,6 +126,9 @@ class Reader:
         elif kind == ZSET:
             assert len(body) == 17
             value = read_scores(elements, form)
+        elif kind == STREAM:
+            assert len(read_entries(elements)) == size
+            return Held(kind, self._read_stream(pdb, body[17:], elements), expires_ms, form)
         else:
             value = elements
             times = self._read_times(pdb, key, body[17:], elements)
@@ -186,6 +190,79 @@ class Reader:
         assert times.keys() <= fields.keys()
         return times
 
+    def _read_stream(self, pdb: bytes, state: bytes, elements: dict[bytes, bytes]) -> Any:
+        """Return ids, counter, entries and groups of a stream."""
+        assert len(state) == 72
+        groups_id, count, next_group = struct.unpack_from(">QII", state)
+        last, first, deleted = state[16:32], state[32:48], state[48:64]
+        assert first == min(elements, default=bytes(16))
+        assert max(elements, default=b"") <= last
+        groups = {}
+        if groups_id:
+            groups = read_groups(self._elements(pdb, state[:8]), next_group)
+        assert len(groups) == count
+        ids = tuple(map(id_text, (last, first, deleted)))
+        return ids, int.from_bytes(state[64:], "big"), read_entries(elements), groups
+
+
+def id_text(packed: bytes) -> bytes:
+    assert len(packed) == 16
+    return b"%d-%d" % struct.unpack(">QQ", packed)
+
+
+def read_entries(elements: dict[bytes, bytes]) -> list[list[Any]]:
+    """Return a stream's entries as XRANGE does."""
+    found = []
+    for packed, raw in elements.items():
+        head, _, rest = raw.partition(b"\r\n")
+        items = []
+        for _ in range(int(head[1:])):
+            size_text, _, rest = rest.partition(b"\r\n")
+            size = int(size_text[1:])
+            assert (head[:1], size_text[:1], rest[size : size + 2]) == (b"*", b"$", b"\r\n")
+            items.append(rest[:size])
+            rest = rest[size + 2 :]
+        assert not rest
+        assert len(items) % 2 == 0
+        found.append([id_text(packed), items])
+    return found
+
+
+def read_groups(elements: dict[bytes, bytes], next_group: int) -> dict[bytes, Any]:
+    """Return the groups of a stream by name: where they are, their consumers, and what is pending."""
+    found: dict[bytes, Any] = {}
+    left = dict(elements)
+    numbers = set()
+    for key, raw in elements.items():
+        if key[:1] != b"g":
+            continue
+        number, consumer_count, next_consumer, *_, read, pending_count = struct.unpack(
+            ">IIIQQqQ", left.pop(key)
+        )
+        assert number < next_group
+        numbers.add(number)
+        data = b"d" + number.to_bytes(4, "big")
+        mine = {k[5:]: left.pop(k) for k in list(left) if k.startswith(data)}
+        names = {k[1:]: value for k, value in mine.items() if k[:1] == b"n"}
+        stored = {k[1:]: struct.unpack(">IqqQ", value) for k, value in mine.items() if k[:1] == b"c"}
+        assert {one[0].to_bytes(4, "big"): name for name, one in stored.items()} == names
+        assert all(one[0] < next_consumer for one in stored.values())
+        pending = {k[1:]: struct.unpack(">IqQ", value) for k, value in mine.items() if k[:1] == b"p"}
+        own = {k[1:]: value for k, value in mine.items() if k[:1] == b"o"}
+        assert own == {one[0].to_bytes(4, "big") + packed: b"" for packed, one in pending.items()}
+        assert len(names) + len(stored) + len(pending) + len(own) == len(mine)
+        assert (len(stored), len(pending)) == (consumer_count, pending_count)
+        owners = [one[0] for one in pending.values()]
+        consumers = {name: owners.count(one[0]) for name, one in stored.items()}
+        assert consumers == {name: one[3] for name, one in stored.items()}
+        shown = [
+            [id_text(packed), names[one[0].to_bytes(4, "big")], *one[1:]] for packed, one in pending.items()
+        ]
+        found[key[1:]] = id_text(raw[12:28]), read, consumers, shown
+    assert not left
+    assert len(numbers) == len(found)
+    return found
+
 
 def read_scores(elements: dict[bytes, bytes], form: int) -> dict[bytes, float]:
     """Return the scores of a sorted set's members, in the order of its second kind of entries."""
@@ -234,6 +311,8 @@ def asked(client: LocalClient, key: bytes) -> Held:
         value = client("SMEMBERS", key)
     elif kind == ZSET:
         value = dict(client("ZRANGE", key, 0, -1, "WITHSCORES"))
+    elif kind == STREAM:
+        value = asked_stream(client, key)
     else:
         value = client("HGETALL", key)
         fields = list(value)
@@ -241,6 +320,18 @@ def asked(client: LocalClient, key: bytes) -> Held:
         times = {field: time for field, time in zip(fields, answers, strict=True) if time > 0}
     assert encoding in FORM_NAMES[kind]
     return Held(kind, value, expires_ms, FORM_NAMES[kind].index(encoding), times)
+
+
+def asked_stream(client: LocalClient, key: bytes) -> Any:
+    """Return what commands say of a stream, as `Reader._read_stream` has it."""
+    full = client("XINFO", "STREAM", key, "FULL", "COUNT", 0)
+    names = b"last-generated-id", b"recorded-first-entry-id", b"max-deleted-entry-id"
+    groups = {}
+    for group in full[b"groups"]:
+        read = -1 if group[b"entries-read"] is None else group[b"entries-read"]
+        consumers = {one[b"name"]: one[b"pel-count"] for one in group[b"consumers"]}
+        groups[group[b"name"]] = group[b"last-delivered-id"], read, consumers, group[b"pending"]
+    return tuple(map(full.get, names)), full[b"entries-added"], full[b"entries"], groups
 
 
 def comparable(held: Held) -> Held:
@@ -298,6 +389,18 @@ def write_all_types(client: LocalClient) -> None:
     client("HPEXPIREAT", "fields", FAR_MS + 7, "FIELDS", 3, "f1", "f2", "f3")
     client("HPEXPIREAT", "fields", FAR_MS + 9, "FIELDS", 1, "f1")
     client("PEXPIREAT", "fields", FAR_MS + 8)
+    client("XGROUP", "CREATE", "empty stream", "g", "$", "MKSTREAM")
+    for n in range(40):
+        client("XADD", "stream", f"{n + 1}-{n % 3}", "f", n, "", "long " * (n % 7))
+    client("XDEL", "stream", "1-0", "40-0", "20-1")
+    client("XTRIM", "stream", "MAXLEN", 30)
+    for name, count in (("g", 12), ("h", 30)):
+        client("XGROUP", "CREATE", "stream", name, 0)
+        for consumer in ("ann", "bob"):
+            client("XREADGROUP", "GROUP", name, consumer, "COUNT", count, "STREAMS", "stream", ">")
+    client("XACK", "stream", "g", "12-2", "20-1", "30-2")
+    client("XGROUP", "DELCONSUMER", "stream", "h", "ann")
+    client("PEXPIREAT", "stream", FAR_MS + 8)
 
 
 def test_the_page_reads_what_the_server_wrote(make_local: Servers) -> None:
@@ -308,6 +411,7 @@ def test_the_page_reads_what_the_server_wrote(make_local: Servers) -> None:
     (keyspace,) = reader.keyspaces.values()
     assert {(held.kind, held.form) for held in keyspace.values()} >= {
         (LIST, 0), (LIST, 1), (SET, 0), (SET, 1), (SET, 2), (ZSET, 0), (ZSET, 2), (HASH, 1), (HASH, 2),
+        (STREAM, 0),
     }  # fmt: skip
     assert any(held.expires_ms for held in keyspace.values() if held.kind == BIG_STRING)
     suffixes = [key[21:] for key in entries if key[:5] == b"\0\0\0\1e" and key[13:14] == b"\x80" and key[21:]]
@@ -369,6 +473,10 @@ def random_command(rng: random.Random) -> tuple[Any, ...]:
         ("HSET", key, *[part for n in range(number * 10 + 1) for part in (f"m{n}", n)]),
         ("HDEL", key, member), ("HPEXPIREAT", key, time, "FIELDS", 1, member),
         ("HPERSIST", key, "FIELDS", 1, member), ("HPEXPIREAT", key, 1, "FIELDS", 1, member),
+        ("XADD", key, "MAXLEN", number, "*", member, other), ("XDEL", key, "1-1"),
+        ("XTRIM", key, "MAXLEN", 3),
+        ("XGROUP", "CREATE", key, member, 0, "MKSTREAM"), ("XGROUP", "DESTROY", key, member),
+        ("XREADGROUP", "GROUP", member, "c", "COUNT", 2, "STREAMS", key, ">"),
         ("SWAPDB", number % 3, 0), ("MOVE", key, number % 3), ("SELECT", number % 3), ("FLUSHDB",),
     ]  # fmt: skip
     return rng.choice(commands)

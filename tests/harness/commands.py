@@ -42,10 +42,10 @@ Family = Sequence[Command]
 
 _CHECKS = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
-quick = settings(max_examples=100, deadline=None, suppress_health_check=_CHECKS)
+quick = settings(max_examples=60, deadline=None, suppress_health_check=_CHECKS)
 """For what runs with every change."""
 
-few = settings(max_examples=25, deadline=None, suppress_health_check=_CHECKS)
+few = settings(max_examples=10, deadline=None, suppress_health_check=_CHECKS)
 """For histories with restarts."""
 
 thorough = settings(max_examples=1000, deadline=None, suppress_health_check=_CHECKS)
@@ -186,6 +186,7 @@ OTHER_TYPES: Family = [
     command("SADD", KEYS, several(ELEMENTS)),
     command("HSET", KEYS, several(ELEMENTS, VALUES)),
     command("ZADD", KEYS, several(SMALL, ELEMENTS)),
+    command("XADD", KEYS, "5-*", several(ELEMENTS, VALUES, most=2)),
     command("DEL", KEYS),
     command("PEXPIRE", KEYS, "100000"),
 ]

@@ -11,6 +11,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from itertools import chain
+from typing import Any
 
 from lamina.engine.memtable import ABSENT
 from lamina.server.databases import Databases
@@ -26,6 +28,7 @@ from lamina.server.encoding import (
 )
 from lamina.server.keyspace import Keyspace
 from lamina.server.records import Collection, String, decode_record
+from lamina.server.types.streams import Stream
 from lamina.tools.logical import check_logical
 from lamina.tools.rediskeys import ids_of
 
@@ -77,13 +80,13 @@ def _check_keyspace(keyspace: Keyspace, areas: Areas, owners: Counter[int]) -> N
         _check_caches(keyspace, key, raw)
         if raw[:1] == PLAIN_STRING:
             continue
-        value = keyspace.cache.get(key) or keyspace.cold.get(key) or decode_record(keyspace, raw)
+        value = keyspace.cache.get(key) or _find_in(keyspace.cold, key) or decode_record(keyspace, raw)
         if value.expires_ms:
             due.add(U64.pack(value.expires_ms) + key)
         if value.fields_due_ms:
             fields_due.add(U64.pack(value.fields_due_ms) + key)
         if isinstance(value, Collection):
-            assert value.size > 0, f"{key!r} is empty"
+            assert value.size > 0 or isinstance(value, Stream), f"{key!r} is empty"
             value.check()
         owners.update(number for number, _ in ids_of(value))
     assert set(expiring) == due, (keyspace, set(expiring) ^ due)
@@ -98,12 +101,16 @@ def _check_keyspace(keyspace: Keyspace, areas: Areas, owners: Counter[int]) -> N
         assert floor_ms <= next_ms
         assert not index or next_ms <= int.from_bytes(min(index)[:8], "big"), f"{keyspace} will not look"
     prefix = keyspace.record_prefix
-    hot = [
-        key[len(prefix) :] for key in (*keyspace.store.hot, *keyspace.store.warm) if key.startswith(prefix)
-    ]
-    for key in (*keyspace.cache, *keyspace.cold, *hot):
+    strings = Counter(chain(keyspace.store.hot, *keyspace.store.warm))
+    records = Counter(chain(keyspace.cache, *keyspace.cold))
+    hot = [key[len(prefix) :] for key in strings if key.startswith(prefix)]
+    for key in (*records, *hot):
         assert key in raws, f"{key!r} is cached, and not there"
-    assert not keyspace.cache.keys() & keyspace.cold.keys()
+    assert {*strings.values(), *records.values()} <= {1}, "a key is in two generations"
+
+
+def _find_in(generations: list[dict[bytes, Any]], key: bytes) -> Any:
+    return next((table[key] for table in generations if key in table), None)
 
 
 def _check_caches(keyspace: Keyspace, key: bytes, raw: bytes) -> None:
@@ -112,12 +119,12 @@ def _check_caches(keyspace: Keyspace, key: bytes, raw: bytes) -> None:
     assert raw != b"\xff", f"the placeholder of {key!r}"
     assert keyspace.hot is store.hot
     assert store.hot.get(engine_key, raw) == raw
-    assert store.warm.get(engine_key, raw) == raw
-    assert not (engine_key in store.hot and engine_key in store.warm)
-    if engine_key in store.hot or engine_key in store.warm:
+    warm = _find_in(store.warm, engine_key)
+    assert warm in (None, raw)
+    if engine_key in store.hot or warm is not None:
         assert engine_key not in store.entries
         assert store.db.view.active.find(engine_key) is ABSENT, f"{key!r} is hot, and in the memtable"
-    cached = keyspace.cache.get(key) or keyspace.cold.get(key)
+    cached = keyspace.cache.get(key) or _find_in(keyspace.cold, key)
     if cached is None:
         return
     assert raw[:1] != PLAIN_STRING, f"{key!r} is a plain string and cached as {cached}"

@@ -30,6 +30,8 @@ def _value(local: LocalClient, key: bytes, kind: str) -> Any:
             return dict(zip(flat[::2], flat[1::2]))
         case "zset":
             return local("ZRANGE", key, 0, -1, "WITHSCORES")
+        case "stream":
+            return _stream(local, key)
         case _:
             raise AssertionError(f"{key!r} is of an unknown type {kind}")
 
@@ -45,3 +47,13 @@ def difference(model: KeyModel, local: LocalClient) -> str:
         if local("DBSIZE") != len(model.keys):
             return f"{local('DBSIZE')} keys instead of {len(model.keys)}"
     return found
+
+
+def _stream(local: LocalClient, key: bytes) -> Any:
+    """Return all of a stream but the times of its consumers."""
+    names = [group[1] for group in local("XINFO", "GROUPS", key)]
+    consumers = [[one[:4] for one in local("XINFO", "CONSUMERS", key, name)] for name in names]
+    pending = [local("XPENDING", key, name, "-", "+", 10_000) for name in names]
+    facts = local("XINFO", "STREAM", key)
+    entries = local("XRANGE", key, "-", "+")
+    return facts, entries, local("XINFO", "GROUPS", key), consumers, pending

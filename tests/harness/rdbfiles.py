@@ -56,6 +56,22 @@ def plain(value: Value) -> Plain:
     return "timed hash", {field: (content, time) for field, content, time in elements}
 
 
+def without_seen_times(found: dict[Any, tuple[Plain, int]]) -> dict[Any, tuple[Plain, int]]:
+    """Return plain values and their expiries without when consumers of streams were seen."""
+    bare: dict[Any, tuple[Plain, int]] = {}
+    for name, (value, expires_ms) in found.items():
+        if isinstance(value, tuple) and value[0] == "stream":
+            groups = {
+                group.name: group._replace(
+                    consumers=[one._replace(seen_ms=0, active_ms=0) for one in group.consumers]
+                )
+                for group in value[3].values()
+            }
+            value = (*value[:3], groups)
+        bare[name] = (value, expires_ms)
+    return bare
+
+
 def items_of(data: bytes, **options: Any) -> list[Any]:
     """Return the items of a file; of keys, `value` is plain."""
     return [

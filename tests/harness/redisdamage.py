@@ -6,6 +6,7 @@ LOGICAL["a set of the wrong size"](db)           # changes an open engine; what 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,19 @@ from lamina.server.encoding import (
     prefix_of,
 )
 from lamina.server.types.listkeys import MIDDLE
+from lamina.server.types.streamgroups import (
+    ALL,
+    CONSUMER,
+    CONSUMERS,
+    DATA,
+    GROUP,
+    NAMES,
+    NUMBERS,
+    OWN,
+    PENDING,
+)
+from lamina.server.types.streamids import pack
+from lamina.server.types.streams import Place, encode_place, place_of
 from lamina.tools.rediskeys import decode
 
 FAR_MS = 4_102_444_800_000
@@ -67,6 +81,20 @@ def redis_files() -> Files:
     local("HSET", "timed", *[w for n in range(20) for w in (f"f{n}", n)])
     for n in range(10):
         local("HPEXPIREAT", "timed", FAR_MS + 10 - n, "FIELDS", 1, f"f{n}")
+    for i in range(20):
+        for n in range(i % 5 + 1):
+            local("XADD", f"x{i:02}", f"{n + 1}-{i}", "field", f"value {i} {n}")
+    for n in range(40):
+        local("XADD", "shared", f"{n + 1}-0", "n", n)
+    local("XDEL", "shared", "7-0", "8-0")
+    local("XTRIM", "shared", "MAXLEN", 35)
+    for name in ("first", "second", "idle"):
+        local("XGROUP", "CREATE", "shared", name, 0)
+    for name, consumer, count in (("first", "ann", 9), ("first", "bob", 6), ("second", "cid", 20)):
+        local("XREADGROUP", "GROUP", name, consumer, "COUNT", count, "STREAMS", "shared", ">")
+    local("XGROUP", "CREATECONSUMER", "shared", "first", "none")
+    local("XACK", "shared", "first", "5-0", "15-0")
+    local("XGROUP", "CREATE", "empty", "g", "$", "MKSTREAM")
     local("SELECT", 3)
     local("MSET", *[w for n in range(20) for w in (f"three{n}", n)])
     local("SELECT", 4)
@@ -113,6 +141,45 @@ def times(db: engine.Database, key: str) -> bytes:
     """Return what the keys of the times of a hash's fields begin with."""
     value: Any = decode(db[record_key(key)])
     return prefix_of(PDB, ELEMENT) + U64.pack(value.times.id)
+
+
+def groups(db: engine.Database, key: str) -> bytes:
+    """Return what the keys of a stream's consumer groups begin with."""
+    value: Any = decode(db[record_key(key)])
+    return prefix_of(PDB, ELEMENT) + U64.pack(value.groups.id)
+
+
+def group_data(number: int) -> Callable[[engine.Database], bytes]:
+    """Return what the keys of all that a group of `shared` has begin with."""
+    return lambda db: groups(db, "shared") + DATA + U32.pack(number)
+
+
+def place_in(db: engine.Database, key: str) -> Place:
+    """Return what a stream's record says."""
+    return place_of(db[record_key(key)][1:])
+
+
+def edit_stream(key: str = "shared", **places: Any) -> Change:
+    """Let a stream's record say something else; see streams.Place."""
+
+    def apply(db: engine.Database) -> None:
+        raw = db[record_key(key)]
+        db.put(record_key(key), raw[:1] + encode_place(place_of(raw[1:])._replace(**places)))
+
+    return apply
+
+
+def edit(entry: Callable[[engine.Database], bytes], form: struct.Struct, **numbers: int) -> Change:
+    """Let numbers in an entry's value be others; they are named `n0`, `n1` ... by their place in it."""
+
+    def apply(db: engine.Database) -> None:
+        key = entry(db)
+        values = list(form.unpack(db[key]))
+        for name, number in numbers.items():
+            values[int(name[1:])] = number
+        db.put(key, form.pack(*values))
+
+    return apply
 
 
 def resize(key: str, by: int) -> Change:
@@ -220,6 +287,88 @@ LOGICAL: dict[str, tuple[Change, str]] = {
                 db.put(times(db, "timed") + b"t" + U64.pack(5) + b"f15", b""),
             )
         ),
+        "collection",
+    ),
+    "a stream that says too much": (resize("x04", 3), "collection"),
+    "a stream that says too little": (resize("shared", -2), "collection"),
+    "a stream without entries": (remove_under(lambda db: elements(db, "x04"), 100), "collection"),
+    "a stream's first entry at another id": (edit_stream(first_id=pack(2, 0)), "record"),
+    "a stream with an entry behind its last id": (edit_stream(last_id=pack(20, 0)), "record"),
+    "a stream without its first entry": (remove_under(lambda db: elements(db, "shared"), 2), "collection"),
+    "a stream of form 3": (edit_stream(form=3), "record"),
+    "a stream's entry with a short id": (
+        lambda db: db.put(elements(db, "x07") + b"abc", b"*0\r\n"),
+        "element",
+    ),
+    "a stream's entry that is none": (
+        lambda db: db.put(first_of(db, elements(db, "x09")), b"*2\r\n$1\r\nf\r\n"),
+        "element",
+    ),
+    "a stream's entry of one field without a value": (
+        lambda db: db.put(elements(db, "x14") + pack(99, 0), b"*1\r\n$1\r\nf\r\n"),
+        "element",
+    ),
+    "two streams with the same groups": (
+        lambda db: edit_stream("x14", groups_id=place_in(db, "shared").groups_id, groups=3)(db),
+        "id",
+    ),
+    "a stream that says it has more groups": (edit_stream(groups=5), "collection"),
+    "a stream that would give a group's number again": (edit_stream(next_group=1), "collection"),
+    "a group of no kind": (lambda db: db.put(groups(db, "shared") + b"gabc", b"?"), "element"),
+    "something of a group that is none": (lambda db: db.put(groups(db, "shared") + b"zabc", b"?"), "element"),
+    "a pending entry of three bytes": (
+        lambda db: db.put(group_data(0)(db) + ALL + b"abc", bytes(PENDING.size)),
+        "element",
+    ),
+    "a group that says it has less": (
+        edit(lambda db: groups(db, "shared") + NAMES + b"second", GROUP, n1=0, n2=0, n6=3),
+        "collection",
+    ),
+    "a consumer that says it has more": (
+        edit(lambda db: group_data(0)(db) + CONSUMERS + b"ann", CONSUMER, n3=77),
+        "collection",
+    ),
+    "a group without its name": (lambda db: db.delete(groups(db, "shared") + NAMES + b"first"), "collection"),
+    "a group that was destroyed, and has come back in part": (
+        lambda db: [
+            db.put(groups(db, "shared") + DATA + U32.pack(9) + part, value)
+            for part, value in (
+                (CONSUMERS + b"old", CONSUMER.pack(0, 1, 1, 1)),
+                (NUMBERS + U32.pack(0), b"old"),
+                (OWN + U32.pack(0) + pack(9, 0), b""),
+                (ALL + pack(9, 0), PENDING.pack(0, 1, 1)),
+            )
+        ],
+        "element",
+    ),
+    "a consumer without its number": (
+        lambda db: db.delete(group_data(0)(db) + NUMBERS + U32.pack(0)),
+        "collection",
+    ),
+    "a consumer's number without a consumer": (
+        lambda db: db.put(group_data(0)(db) + NUMBERS + U32.pack(9), b"nobody"),
+        "collection",
+    ),
+    "a consumer that is gone": (lambda db: db.delete(group_data(0)(db) + CONSUMERS + b"ann"), "collection"),
+    "a consumer of whom nothing is left": (
+        lambda db: (
+            db.delete(group_data(0)(db) + CONSUMERS + b"ann"),
+            db.delete(group_data(0)(db) + NUMBERS + U32.pack(0)),
+        ),
+        "collection",
+    ),
+    "two consumers with one number": (
+        edit(lambda db: group_data(0)(db) + CONSUMERS + b"bob", CONSUMER, n0=0),
+        "element",
+    ),
+    "pending with the group only": (remove_under(lambda db: group_data(1)(db) + OWN, 4), "collection"),
+    "pending with a consumer only": (remove_under(lambda db: group_data(1)(db) + ALL, 4), "collection"),
+    "pending with a consumer who has acknowledged it": (
+        lambda db: db.put(group_data(0)(db) + OWN + U32.pack(1) + pack(5, 0), b""),
+        "collection",
+    ),
+    "pending with another consumer": (
+        edit(lambda db: first_of(db, group_data(0)(db) + ALL), PENDING, n0=1),
         "collection",
     ),
     "elements of no key": (lambda db: db.delete(record_key("m07")), "orphan"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.local import LocalClient, Servers, Wire
 from lamina.server.clock import ManualClock
+from lamina.server.config import Config
 from lamina.server.connection import Connection
 from lamina.server.dispatch import OUTPUT_PER_TURN_BYTES, run_commands
 from lamina.server.elements import LOADED_EVER, Elements
 from lamina.server.errors import CommandError
+from lamina.server.server import Server
 from lamina.server.store import Store
 
 
@@ -69,8 +72,54 @@ def test_caches_are_bounded_while_nobody_writes(make_local: Servers) -> None:
         if n % 4 == 0:
             local("GET", f"expiring {n}")
         store, keyspace = local.server.databases.store, local.client.keyspace
-        assert len(store.hot) + len(store.warm) <= 400
-        assert len(keyspace.cache) + len(keyspace.cold) <= 100
+        assert sum(map(len, (store.hot, *store.warm))) <= 400
+        assert sum(map(len, (keyspace.cache, *keyspace.cold))) <= 100
+
+
+def test_a_generation_of_the_caches_is_let_go_in_several_turns(make_local: Servers) -> None:
+    """Nobody has to wait until all of it has been freed."""
+    local = make_local.make()
+    databases = local.server.databases
+    warm = {b"%d" % n: b"x" for n in range(2500)}
+    databases.store.warm = [warm]
+    databases.age_caches()
+    sizes = []
+    for _ in range(4):
+        local("PING")
+        sizes.append(len(warm))
+    assert sizes == [1500, 500, 500, 500]  # what is as small as that goes as a whole
+
+
+@pytest.mark.parametrize(
+    ("memory", "memtable_size", "expected"),
+    [("256mb", "0", 32 << 20), ("4gb", "0", 64 << 20), ("4gb", "500mb", 500 << 20)],
+)
+def test_more_memory_makes_no_larger_memtables(
+    tmp_path: Path, memory: str, memtable_size: str, expected: int
+) -> None:
+    config = Config()
+    config.load_arguments(["--dir", str(tmp_path), "--memory", memory, "--memtable-size", memtable_size])
+    server = Server(config)
+    assert server.databases.store.db.options.memtable_budget_bytes == expected
+    server.close()
+
+
+def test_more_memory_makes_more_generations(make_local: Servers) -> None:
+    local = make_local.make(memory="1gb")
+    databases = local.server.databases
+    local.pipeline(*[("SET", f"expiring {n}", n, "EX", 1000) for n in range(3)])
+    local.reload()
+    assert databases.generation_bytes == 32 << 20
+    local("GET", "expiring 0")
+    for age in range(7):
+        databases.age_caches()
+        assert len(databases.store.warm) == len(local.client.keyspace.cold) == age + 1
+    for n in (1, 0):
+        local("GET", f"expiring {n}")
+    assert set(local.client.keyspace.cache) == {b"expiring 0", b"expiring 1"}
+    assert not any(local.client.keyspace.cold)
+    databases.age_caches()
+    assert len(databases.store.warm) == 7
 
 
 def test_strings_are_weighed_once_however_they_come(make_local: Servers) -> None:
@@ -108,7 +157,7 @@ def test_what_is_written_is_not_hot(make_local: Servers) -> None:
     local("EXPIRE", "n5", 100)
     local.pipeline(*[("SET", f"n{n}", "y") for n in (6, 7, 8, 9)])
     assert not store.hot
-    assert not store.warm
+    assert not any(store.warm)
 
 
 @pytest.mark.parametrize("kind", ["set", "zset", "list", "hash"])
@@ -128,7 +177,7 @@ def test_collections_that_are_only_read_count_as_cached(make_local: Servers, kin
         for _ in range(5):
             local(*[str(word).format(n) for word in look])
         keyspace = local.client.keyspace
-        records = [*keyspace.cache.values(), *keyspace.cold.values()]
+        records = [record for table in (keyspace.cache, *keyspace.cold) for record in table.values()]
         assert sum(record.held_bytes() for record in records) < 150_000
 
 

@@ -248,7 +248,7 @@ def test_setting_a_file_to_what_it_is_reads_it_again(config: Config) -> None:
 
 @pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter.name)
 def test_every_parameter_is_described_and_takes_what_it_shows(parameter: Parameter[Any]) -> None:
-    assert parameter.doc.endswith((".", "replica", "mode", "aclfile"))
+    assert parameter.doc.endswith((".", "replica", "mode"))
     value = parameter.default
     text = parameter.format(value)
     words = text.split(b" ") if parameter.takes_words else [text]

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.server import commands
-from lamina.server.config import NO_USERS, Config, ConfigError
+from lamina.server.acl.rules import NO_SUCH_PASSWORD
+from lamina.server.config import Config, ConfigError
 from lamina.server.configfile import MARKER, ConfigFileError
 from lamina.server.errors import CommandError
 from lamina.server.registry import COMMANDS
@@ -110,11 +111,13 @@ def test_options_without_a_file() -> None:
         ("include", "Bad directive or wrong number of arguments"),
         ("include /no/such/file", "can't open config file '/no/such/file': No such file or directory"),
         ("loadmodule /x.so", "Lamina loads no modules"),
-        ("aclfile /x.acl", "Lamina has no ACL users yet, so it reads no aclfile"),
-        ("user alice on", NO_USERS),
-        ("user default on", NO_USERS),
-        ("user default off nopass ~* &* +@all", NO_USERS),
-        ("user default on nopass ~a &* +@all", NO_USERS),
+        ("user alice on >p <q", f"Error in user declaration '<q': {NO_SUCH_PASSWORD}"),
+        (
+            "user alice +nosuch",
+            "Error in user declaration '+nosuch': Unknown command or category name in ACL",
+        ),
+        ("user alice (~a", "Error in user declaration '(~a': Unmatched parenthesis in ACL selector"),
+        ('user "a b" on', "Spaces not allowed in ACL usernames"),
         ("replicaof host 6379", "Lamina does not replicate: it cannot be a replica"),
         ("cluster-enabled yes", "Lamina has no cluster mode"),
     ],
@@ -170,7 +173,7 @@ def test_what_has_no_effect_is_warned_of_once(tmp_path: Path) -> None:
         "repl-timeout 5\nslave-priority 7\nrepl-timeout 6\nmaxclients 5\nappendonly no\ndaemonize yes\n",
         "--daemonize",
         "yes",
-        "--lua-time-limit",
+        "--repl-backlog-ttl",
         "7",
     )
     assert config.warnings == [
@@ -178,7 +181,7 @@ def test_what_has_no_effect_is_warned_of_once(tmp_path: Path) -> None:
         "replica-priority has no effect in Lamina",
         "appendonly has no effect in Lamina: every write is logged",
         "daemonize has no effect in Lamina: the server stays in the foreground",
-        "busy-reply-threshold has no effect in Lamina",
+        "repl-backlog-ttl has no effect in Lamina",
     ]
     assert config.get(b"repl-timeout") == {b"repl-timeout": b"6"}
 

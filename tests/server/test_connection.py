@@ -136,6 +136,17 @@ def test_the_limits_come_back_with_a_reset(make_local: Servers, cut: int) -> Non
     assert transport.is_closed
 
 
+@pytest.mark.parametrize("line", [b"POST / HTTP/1.1", b"host: example.org", b"Host:"])
+def test_browsers_are_not_listened_to(local: LocalClient, line: bytes) -> None:
+    """A page can make a browser send a request here; what stands in its body must not run."""
+    connection, transport = connect(local, ("127.0.0.1", 5000))
+    connection.data_received(b"GET / HTTP/1.1\r\n" + line + b"\r\n\r\nSET stolen 1\r\n")
+    connection.data_received(b"SET stolen 2\r\n")
+    local.turn()
+    assert transport.is_closed
+    assert local("EXISTS", "stolen") == 0
+
+
 def test_maxclients(make_local: Servers) -> None:
     local = make_local.make(maxclients=2)
     first, _ = connect(local, ("127.0.0.1", 1))

@@ -311,6 +311,22 @@ class TestSlowReaders:
             assert slow.is_closed()
             assert publisher.call(publish, "c", "m") == 1
 
+    def test_limits_may_be_small(self, start_lamina: StartServer) -> None:
+        """Whether the server has started with one, or it has been set since the client connected."""
+        server = start_lamina("--client-output-buffer-limit", *"pubsub 100kb 0 0".split())
+        with server.client() as slow, server.client() as reader, server.client() as publisher:
+            slow.ok("SUBSCRIBE", "c")
+            for _ in range(20_000):
+                if publisher.ok("PUBLISH", "c", b"x" * 1000) == 0:
+                    break
+            assert publisher.ok("PUBLISH", "c", "m") == 0
+            assert slow.is_closed()
+            publisher.ok("SET", "long", b"x" * MEGABYTE)
+            assert len(reader.ok("GET", "long")) == MEGABYTE
+            publisher.ok("CONFIG", "SET", "client-output-buffer-limit", "normal 100kb 0 0")
+            reader.send_raw(encode(["GET", "long"]) * 30)
+            wait_until(lambda: publisher.ok("CLIENT", "LIST").count(b"\n") == 1)
+
     def test_a_soft_limit_needs_time(self, start_lamina: StartServer) -> None:
         server = start_lamina("--client-output-buffer-limit", *"pubsub 0 1500000 1".split())
         with server.client() as slow, server.client() as publisher:

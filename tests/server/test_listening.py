@@ -17,7 +17,6 @@ import pytest
 
 from harness.resp import ErrorReply, RespClient
 from harness.servers import Server, StartServer, free_port, start_lamina
-from lamina.server.config import NO_USERS
 from lamina.server.version import VERSION
 
 __all__ = ["start_lamina"]
@@ -338,8 +337,7 @@ FATAL = "*** FATAL CONFIG FILE ERROR ***\nReading the configuration file {path},
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("user alice on >secret ~* +@all", NO_USERS),
-        ("aclfile users.acl", "Lamina has no ACL users yet, so it reads no aclfile"),
+        ("user alice on ~* foo", "Error in user declaration 'foo': Syntax error"),
         ("rename-command GET set", "Target command name already exists"),
         ("rename-command nosuch x", "No such command in rename-command"),
         ("port x", "argument couldn't be parsed into an integer"),

@@ -22,6 +22,7 @@ KEYS = [
     b"hash",
     b"big hash",
     b"big zset",
+    b"stream",
 ]
 keys = st.sampled_from(KEYS)
 words = st.sampled_from([b"", b"1", b"17", b"-3", b"9223372036854775807", b"x", b"m5", b"m300", b"y" * 300])
@@ -38,6 +39,7 @@ SHAPES: dict[str, list[st.SearchStrategy[bytes]]] = {
     "HSET": [keys, words, words],
     "ZPOPMIN": [keys],
     "ZPOPMAX": [keys],
+    "XADD": [keys, st.sampled_from([b"*"] * 30 + [b"0-5", b"ms"]), words, words],
 }
 """Arguments of the commands that can run at once. SPOP, which draws, has a test of its own."""
 
@@ -68,6 +70,7 @@ def filled(local: LocalClient) -> LocalClient:
         ("HSET", "hash", "f", "v"),
         ("HSET", "big hash", *(word for n in range(700) for word in (f"m{n}", n))),
         ("ZADD", "big zset", *(word for n in range(400) for word in (n // 2, f"m{n}"))),
+        ("XADD", "stream", "0-1", "field", "value"),
     )
     return local
 
@@ -87,6 +90,8 @@ def contents(local: LocalClient) -> dict[bytes, Any]:
             found[key] = dict(zip(pairs[::2], pairs[1::2], strict=True))
         elif kind == b"zset":
             found[key] = local("ZRANGE", key, 0, -1, "WITHSCORES")
+        elif kind == b"stream":
+            found[key] = (local("XRANGE", key, "-", "+"), local("XINFO", "STREAM", key))
         found[key] = (found.get(key), local("OBJECT", "ENCODING", key) if kind != b"none" else None)
     return found
 

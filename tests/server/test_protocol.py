@@ -49,6 +49,7 @@ arguments = st.one_of(
     st.binary(max_size=12),
     st.sampled_from(
         [b"", b"*1", b"$3", b"*2\r\n", b"\r\n", b"$-1\r\n", b"*1\r\n$4\r\nPING\r\n", b"x" * 3000]
+        + [b"+", b">", b"=", b"~", b"(5-1", b"+" * 12, b"$1", b"$12"]
     ),
 )
 commands = st.lists(st.lists(arguments, min_size=1, max_size=4), max_size=6)
@@ -98,6 +99,12 @@ def test_garbage_raises_nothing_and_cutting_it_changes_nothing(data: bytes, cuts
         (b"*2147483648\r\n", INVALID_MULTIBULK_LENGTH),
         (b"*1\r\n:5\r\n", expected_dollar(b":")),
         (b"*1\r\n*1\r\n$4\r\nPING\r\n", expected_dollar(b"*")),
+        (b"*1\r\n~1\r\n$4\r\nPING\r\n", expected_dollar(b"~")),
+        (b"*1\r\n+PING\r\n", expected_dollar(b"+")),
+        (b"*2\r\n$2\r\n$4\r\n+PING\r\n", expected_dollar(b"+")),
+        (b"*2\r\n$3\r\n$12\r\n(123456789012\r\n", expected_dollar(b"(")),
+        (b"*1\r\n=8\r\ntxt:PING\r\n", expected_dollar(b"=")),
+        (b"*2\r\n$4\r\nECHO\r\n(12\r\n", expected_dollar(b"(")),
         (b"*1\r\n$-1\r\n", INVALID_BULK_LENGTH),
         (b"*1\r\n$abc\r\n", INVALID_BULK_LENGTH),
         (b"*1\r\n$%d\r\n" % (BULK_SIZE_MAX + 1), INVALID_BULK_LENGTH),

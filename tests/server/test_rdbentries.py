@@ -23,6 +23,7 @@ from lamina.server.rdb.values import (
     Key,
     ListValue,
     SetValue,
+    StreamState,
     StreamValue,
     TimedHashValue,
     Value,
@@ -204,5 +205,13 @@ def test_a_small_collection_that_was_large_stays_so() -> None:
 
 
 def test_what_is_not_stored_is_refused() -> None:
-    with pytest.raises(UnsupportedValueError, match="StreamValue"):
-        Made([Key(0, b"k", StreamValue([]))])
+    with pytest.raises(UnsupportedValueError, match="StreamState"):
+        Made([Key(0, b"k", StreamState())])  # type: ignore[arg-type]
+
+
+def test_an_empty_stream_is_a_key() -> None:
+    made = Made([Key(0, b"k", StreamValue([], 0, StreamState(0, (5, 1))))])
+    assert made.sizes == [1]
+    databases = made.open()
+    assert databases.keyspaces[0].count_keys() == 1
+    databases.store.db.close()

@@ -520,7 +520,7 @@ def test_ctrl_c(copy: Callable[[str], Path]) -> None:
     directory = copy("large")
     expected = contents(directory)
     last = max(numbers(directory))
-    process = start(directory, "--jobs", 2, "--segment-size", "16kb", "--rate", "200kb")
+    process = start(directory, "--jobs", 2, "--segment-size", "16kb", "--rate", "60kb")
     wait_for(lambda: sum(number > last for number in numbers(directory)) >= 2, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
@@ -532,7 +532,7 @@ def test_ctrl_c(copy: Callable[[str], Path]) -> None:
 def test_ctrl_c_of_a_new_database(copy: Callable[[str], Path], tmp_path: Path) -> None:
     directory = copy("large")
     partial = tmp_path / "new.partial"
-    process = start(directory, "--output", tmp_path / "new", "--segment-size", "16kb", "--rate", "200kb")
+    process = start(directory, "--output", tmp_path / "new", "--segment-size", "16kb", "--rate", "60kb")
     wait_for(lambda: partial.exists() and len(numbers(partial)) >= 1, process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)

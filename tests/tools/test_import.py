@@ -19,7 +19,7 @@ import lamina.engine as engine
 from harness import rdbdata
 from harness.contents import contents, problems_of
 from harness.diskdata import FAR_MS, plain_database, server_database
-from harness.rdbfiles import key, length, plain, rdb, string
+from harness.rdbfiles import key, length, plain, rdb, string, without_seen_times
 from harness.resp import RespClient, encode
 from harness.servers import Server, StartServer
 from lamina.engine.check import check_directory
@@ -105,9 +105,8 @@ SMALL: Contents = {
 # -- files of a real redis-server --------------------------------------------------------------------
 
 
-def without_streams(client: RespClient) -> None:
-    streams = client.ok("KEYS", "stream:*")
-    client.ok("DEL", *streams)
+def is_stream(value: Any) -> bool:
+    return isinstance(value, tuple) and value[0] == "stream"
 
 
 def loaded(start_redis: StartServer, file: Path) -> dict[int, Any]:
@@ -126,7 +125,6 @@ def test_there_and_back_again(lamina: Lamina, start_redis: StartServer, tmp_path
     with first.client() as client:
         rdbdata.configure(client, rdbdata.LIMITS[name])
         rdbdata.fill(client)
-        without_streams(client)
         expected = contents(client)
         client.ok("SAVE")
     outcome = lamina("import", first.data / "dump.rdb", tmp_path / "db", "--json")
@@ -139,7 +137,12 @@ def test_there_and_back_again(lamina: Lamina, start_redis: StartServer, tmp_path
         again = tmp_path / f"again-{number}.rdb"
         if form != "rdb":
             assert lamina("import", file, tmp_path / f"db-{form}").status == 0
-            assert stored(tmp_path / f"db-{form}") == stored(tmp_path / "db")
+            found = stored(tmp_path / f"db-{form}")
+            if form == "resp":  # which says less of streams: test_streams.py
+                found = {name: stored_as for name, stored_as in found.items() if not is_stream(stored_as[0])}
+                assert found.items() <= stored(tmp_path / "db").items()
+                continue
+            assert found == stored(tmp_path / "db")
             lamina("export", tmp_path / f"db-{form}", again, "--rdb-version", 10)
         else:
             file.rename(again)
@@ -172,7 +175,6 @@ def test_an_append_only_file_in_parts(
     server = start_redis("--appendonly", "yes", "--aof-use-rdb-preamble", preamble)
     with server.client() as client:
         rdbdata.fill(client)
-        without_streams(client)
         for turn in range(20):
             change(client, turn)
         if rewritten:
@@ -182,13 +184,13 @@ def test_an_append_only_file_in_parts(
             for turn in range(20, 40):
                 change(client, turn)
         time.sleep(0.01)
+        client.ok("DEBUG", "LOADAOF")  # not all that streams know is in the file
         expected = contents(client)
     server.stop()
     folder = server.data / "appendonlydir"
     outcome = lamina("import", folder, tmp_path / "db", "--json")
-    # Commands on streams are in the file, though nothing is left of them after a rewriting.
-    assert outcome.status == (0 if rewritten else 1), outcome.err
-    assert set(outcome.json["unsupported"]) <= {"commands on streams"}
+    assert outcome.status == 0, outcome.err
+    assert outcome.json["unsupported"] == {}
     assert outcome.json["failed_commands"] == 0
     assert lamina("export", tmp_path / "db", tmp_path / "out.rdb", "--rdb-version", 10).status == 0
     assert not problems_of(expected, loaded(start_redis, tmp_path / "out.rdb"))
@@ -196,7 +198,7 @@ def test_an_append_only_file_in_parts(
     parts = sorted(folder.glob("*.base.*")) + sorted(folder.glob("*.incr.aof"))
     whole = write(tmp_path, "appendonly.aof", b"".join(part.read_bytes() for part in parts))
     assert lamina("import", whole, tmp_path / "db-2").status in (0, 1)
-    assert stored(tmp_path / "db-2") == stored(tmp_path / "db")
+    assert without_seen_times(stored(tmp_path / "db-2")) == without_seen_times(stored(tmp_path / "db"))
     lamina("import", whole, tmp_path / "db-3", "--only-db", 2, "--map-db", "2=5")
     expected_2 = {
         (5, name): value for (number, name), value in stored(tmp_path / "db").items() if number == 2
@@ -434,22 +436,6 @@ def test_replies_may_be_large(lamina: Lamina, tmp_path: Path) -> None:
     file = write(tmp_path, "x.resp", commands(*lines))
     assert lamina("import", file, tmp_path / "db").status == 0
     assert stored(tmp_path / "db") == strings(a="x" * 100_000, b="y")
-
-
-def test_streams_and_functions_are_named(lamina: Lamina, tmp_path: Path) -> None:
-    data = commands("XADD s 1-1 a b", "XADD s 2-1 a b", "SET a 1")
-    file = write(tmp_path, "commands.resp", data)
-    outcome = lamina("import", file, tmp_path / "db")
-    if outcome.status == 0:
-        pytest.skip("there are streams")
-    assert outcome.status == 1
-    assert "left out: 2 x commands on streams" in outcome.err
-    assert stored(tmp_path / "db") == strings(a="1")
-    assert lamina("import", file, tmp_path / "db-2", "--skip-unsupported").status == 0
-    function = b"\xf5" + string(b"#!lua name=l\nredis.register_function('f', function() end)")
-    outcome = lamina("import", write(tmp_path, "f.rdb", rdb(10, function)), tmp_path / "db-3", "--json")
-    assert outcome.json["unsupported"] == {"library of functions": 1}
-    assert outcome.status == 1
 
 
 def test_time_stands_still_in_an_append_only_file(lamina: Lamina, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from lamina.server.server import Server
 from lamina.tools import logicalrecords, logicalsource
 from lamina.tools.cli import main
 from lamina.tools.logical import check_logical, is_of_a_server, mend_logical
-from lamina.tools.logicalrecords import IdTable, Row
+from lamina.tools.logicalfixes import Row
+from lamina.tools.logicalrecords import IdTable
 from lamina.tools.logicalsource import Sink, Source
 from lamina.tools.pairsums import PairSum
 
@@ -143,9 +144,31 @@ def read_everything(local: LocalClient) -> int:
                     members = local("ZRANGE", key, 0, -1)
                     assert len(members) == local("ZCARD", key)
                     assert [local("ZRANK", key, member) for member in members] == list(range(len(members)))
+                case b"stream":
+                    read_stream(local, key)
                 case _:
                     raise AssertionError(kind)
     return count
+
+
+def read_stream(local: LocalClient, key: bytes) -> None:
+    """Read a stream in every way."""
+    entries = local("XRANGE", key, "-", "+")
+    assert len(entries) == local("XLEN", key)
+    assert local("XREVRANGE", key, "+", "-") == entries[::-1]
+    assert local("XREAD", "STREAMS", key, 0) == ([[key, entries]] if entries else None)
+    facts = local("XINFO", "STREAM", key)
+    assert facts[facts.index(b"first-entry") + 1] == (entries[0] if entries else None)
+    for group in local("XINFO", "GROUPS", key):
+        name = group[1]
+        pending = local("XPENDING", key, name, "-", "+", 1000)
+        assert len(pending) == local("XPENDING", key, name)[0] == group[group.index(b"pending") + 1]
+        by_consumer = []
+        for consumer in local("XINFO", "CONSUMERS", key, name):
+            own = local("XPENDING", key, name, "-", "+", 1000, consumer[1])
+            assert len(own) == consumer[3]
+            by_consumer += own
+        assert sorted(by_consumer) == sorted(pending)
 
 
 def test_a_server_finds_its_way_in_what_was_mended(tmp_path: Path) -> None:

@@ -229,9 +229,13 @@ def test_data_that_do_not_fit_are_mended(tmp_path: Path, lamina, what: str) -> N
 
 
 def _implied(wrong: dict[bytes, bytes], mended: dict[bytes, bytes]) -> set[bytes]:
-    """Return what a removal takes with it: places in orders, which are derived from what is there."""
+    """Return what a removal takes with it: places in orders, and what lies by numbers of consumers, which are
+    derived from what is there."""
+    gone = [key for key in wrong.keys() - mended.keys() if key[4:5] == b"e"]
     return {
-        key for key in wrong.keys() - mended.keys() if key[13:14] in (b"s", b"t", b"f") and key[4:5] == b"e"
+        key
+        for key in gone
+        if key[13:14] in (b"s", b"t", b"f") or (key[13:14] == b"d" and key[18:19] in (b"n", b"o"))
     }
 
 
@@ -251,6 +255,49 @@ def test_the_order_is_made_from_the_scores(tmp_path: Path, lamina) -> None:
         change(folder, LOGICAL[what][0])
         assert lamina("repair", folder, "--yes", "--logical").status == 0
         assert contents(folder) == sound
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "a consumer without its number",
+        "pending with the group only",
+        "a stream that says too little",
+        "a stream's first entry at another id",
+        "a stream that says it has more groups",
+        "a group that says it has less",
+        "a consumer that says it has more",
+        "pending with a consumer who has acknowledged it",
+    ],
+)
+def test_of_streams_nothing_is_lost_that_is_said_twice(tmp_path: Path, lamina, what: str) -> None:
+    folder = write_sample(tmp_path / "db")
+    sound = contents(folder)
+    change(folder, LOGICAL[what][0])
+    assert lamina("repair", folder, "--yes", "--logical").status == 0
+    assert contents(folder) == sound
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "a group without its name",
+        "a consumer that is gone",
+        "a consumer of whom nothing is left",
+        "pending with a consumer only",
+    ],
+)
+def test_what_is_pending_stays_so(tmp_path: Path, lamina, what: str) -> None:
+    folder = write_sample(tmp_path / "db")
+    before = pending_ids(contents(folder))
+    change(folder, LOGICAL[what][0])
+    assert lamina("repair", folder, "--yes", "--logical").status == 0
+    assert pending_ids(contents(folder)) == before
+
+
+def pending_ids(found: dict[bytes, bytes]) -> set[bytes]:
+    """Return the keys of all pending entries of streams."""
+    return {key for key in found if key[4:5] == b"e" and key[13:14] == b"d" and key[18:19] == b"p"}
 
 
 def test_everything_at_once(tmp_path: Path, lamina) -> None:

@@ -105,4 +105,6 @@ def test_a_kill_leaves_the_old_database_or_the_new_one(tmp_path: Path, output: b
             assert left == old
             assert lamina("repair", folder, *where, *arguments).status == 1
         assert states_of(target) == expected
-        assert lamina("check", target, "--logical", "--strict").status == 0
+        # One that was killed when all was done but to tidy up has left what is warned of.
+        strict = [] if is_new else ["--strict"]
+        assert lamina("check", target, "--logical", *strict).status == 0

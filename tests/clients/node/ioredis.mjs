@@ -29,6 +29,8 @@ async function values(client) {
   assert.deepEqual(await client.zrange("z", 0, -1, "WITHSCORES"), ["one", "1", "two", "2"]);
   await client.sadd("s", "x", "y");
   assert.deepEqual((await client.smembers("s")).sort(), ["x", "y"]);
+  assert.equal(await client.xadd("x", "1-1", "f", "v"), "1-1");
+  assert.deepEqual(await client.xrange("x", "-", "+"), [["1-1", ["f", "v"]]]);
   await assert.rejects(client.lpush("a", "x"), /^ReplyError: WRONGTYPE/);
 }
 
@@ -89,6 +91,10 @@ async function blocking(client) {
   await client.rpush("queue", "job");
   assert.deepEqual(await popped, ["queue", "job"]);
   assert.equal(await waiting.blpop("queue", 0.05), null);
+  const entry = waiting.xread("BLOCK", 5000, "STREAMS", "events", "$");
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  await client.xadd("events", "1-1", "k", "v");
+  assert.deepEqual(await entry, [["events", [["1-1", ["k", "v"]]]]]);
   await waiting.quit();
 }
 

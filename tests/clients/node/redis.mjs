@@ -35,6 +35,10 @@ async function values(client) {
   ]);
   await client.sAdd("s", ["x", "y"]);
   assert.deepEqual([...(await client.sMembers("s"))].sort(), ["x", "y"]);
+  assert.equal(await client.xAdd("x", "1-1", { f: "v" }), "1-1");
+  const entries = await client.xRange("x", "-", "+");
+  assert.equal(entries.length, 1);
+  assert.deepEqual({ ...entries[0].message }, { f: "v" });
   await assert.rejects(client.lPush("a", "x"), /WRONGTYPE/);
 }
 

@@ -202,7 +202,7 @@ def outline(arguments: list[dict[bytes, Any]]) -> list[Any]:
         ("X <ON | OFF>", ["on-or-off oneof", ["on pure-token", "off pure-token"]]),
         ("X <count>", ["count"]),
         ("X GROUP group", ["group GROUP"]),
-        ("X [GET pattern [GET pattern ...]]", ["pattern pattern GET multiple optional"]),
+        ("X [GET pattern [GET pattern ...]]", ["pattern pattern GET multiple multiple_token optional"]),
         (
             "X [EX seconds | PERSIST]",
             ["seconds-or-persist oneof optional", ["seconds EX", "persist pure-token"]],

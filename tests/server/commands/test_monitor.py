@@ -130,7 +130,7 @@ def test_passwords_are_left_out(make_local: Servers) -> None:
     ("command", "expected"),
     [
         ("SET auth x", "SET auth x"),
-        ("acl setuser bob on >pw", "acl setuser bob (redacted) (redacted)"),
+        ("acl setuser bob on >pw", "acl setuser (redacted) (redacted) (redacted)"),
         ("ACL WHOAMI", "ACL WHOAMI"),
         ("config set maxclients 5 RequirePass pw", "config set maxclients 5 RequirePass (redacted)"),
         ("CONFIG GET requirepass", "CONFIG GET requirepass"),
