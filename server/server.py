@@ -61,6 +61,10 @@ _MEMTABLE_BYTES_MAX = 64 << 20
 """What a memtable takes at most unless memtable-size says otherwise. A larger one saves little compaction,
 and costs pauses (the interpreter copies its dict when that grows: 60 ms at 512 MB) and a longer recovery."""
 
+_ERROR_CODES_MAX = 128
+"""Codes of errors that are counted each by itself: scripts can invent any number of them."""
+_OTHER_ERRORS = b"ERRORSTATS_OVERFLOW"
+
 _CACHE_SHARE = 4
 """The part of `memory` that decoded records may take is one of so many; the engine has the rest."""
 
@@ -546,6 +550,8 @@ class Server:
         """Count an error reply."""
         code = error.code
         errors = self.stats.errors
+        if code not in errors and len(errors) >= _ERROR_CODES_MAX:
+            code = _OTHER_ERRORS
         errors[code] = errors.get(code, 0) + 1
 
     def note_damage(self, error: Exception) -> CommandError:

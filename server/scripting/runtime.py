@@ -36,8 +36,9 @@ _ARGUMENT_BYTES: Final = 64
 _TABLES_FROM: Final = 2000
 """Arguments from which on they are handed over in tables: Lua's stack has room for some 8000."""
 
-_HOOK_INSTRUCTIONS: Final = 50_000
-"""Instructions of Lua between two looks at the clock: less than a millisecond."""
+_HOOK_INSTRUCTIONS: Final = 20_000
+"""Instructions of Lua between two looks at the clock: 0.1 ms, of which a look takes a hundredth. Some that
+call C are a thousand times as dear, as `string.rep` of a megabyte."""
 
 _FILES: Final = "random sandbox reply struct cmsgpack cjson bit redis".split()
 _LIBRARIES: Final = "struct cmsgpack cjson bit".split()

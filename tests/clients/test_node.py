@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from harness import servers
-from harness.programs import Dialogue
+from harness.programs import Dialogue, check_directory
 from harness.servers import Server
 
 SOURCES = Path(__file__).parent / "node"
@@ -80,12 +80,26 @@ def test_client(node_directory: Path, server: Server, script: str, protocol: str
     assert done.stdout == "ok\n"
 
 
+@pytest.mark.parametrize("protocol", ["2", "3"])
+@pytest.mark.parametrize("script", ["ioredis-killed.mjs", "redis-killed.mjs"])
+def test_client_whose_server_is_killed(
+    node_directory: Path, tmp_path: Path, script: str, protocol: str
+) -> None:
+    talk(node_directory, tmp_path, script, protocol)
+
+
+def talk(node_directory: Path, directory: Path, script: str, *arguments: str) -> None:
+    """Run a script with a server of its own, which it has killed and started; its data is checked then."""
+    with servers.tested_server(directory) as server:
+        command = ["node", str(node_directory / script), str(server.port), *arguments]
+        with Dialogue(script, command, directory) as dialogue:
+            dialogue.follow({"kill": server.kill, "start": server.start})
+        check_directory(server)
+
+
 def test_bullmq(node_directory: Path, tmp_path: Path) -> None:
     """Queues that live on Lua scripts and streams; the server is killed while jobs run."""
-    with servers.tested_server(tmp_path) as server:
-        command = ["node", str(node_directory / "bullmq.mjs"), str(server.port)]
-        with Dialogue("bullmq", command, tmp_path) as script:
-            script.follow({"kill": server.kill, "start": server.start})
+    talk(node_directory, tmp_path, "bullmq.mjs")
 
 
 def test_the_lock_file_names_no_registry() -> None:

@@ -1,4 +1,4 @@
-"""Tasks that a Celery worker runs, each noted in the file $LAMINA_NOTES; the broker is at $LAMINA_PORT."""
+"""Tasks of a Celery worker, noted in the file $LAMINA_NOTES. Broker and results are at $LAMINA_URL."""
 
 from __future__ import annotations
 
@@ -12,69 +12,85 @@ from celery import Celery
 GATE_S = 60.0
 
 
-def make_app(port: int) -> Celery:
-    """Return an application with its broker and its results in two databases of a server."""
-    app = Celery(
-        "lamina",
-        broker=f"redis://127.0.0.1:{port}/0",
-        backend=f"redis://127.0.0.1:{port}/1",
-        set_as_current=False,
-    )
+def make_app(url: str) -> Celery:
+    """Return the application, for the worker and for those who send it tasks."""
+    app = Celery("lamina-programs", broker=url, backend=url)
     app.conf.update(
-        # A task is acknowledged when it is done, and what is not acknowledged for so long is given out again.
-        task_acks_late=True,
-        worker_prefetch_multiplier=1,
-        broker_transport_options={"visibility_timeout": 3},
-        result_backend_always_retry=True,
         broker_connection_retry_on_startup=True,
+        # What a worker had fetched when it lost its server comes again after a second, not after an hour.
+        broker_transport_options={
+            "visibility_timeout": 1,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+        },
+        # Without it, a result that cannot be stored at once makes a failure of its task.
+        result_backend_always_retry=True,
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_default_queue="lamina",
+        task_track_started=True,
+        result_extended=True,
     )
     return app
 
 
-app = make_app(int(os.environ.get("LAMINA_PORT", "6379")))
+app = make_app(os.environ.get("LAMINA_URL", "redis://127.0.0.1"))
 
 
 def note(word: str) -> None:
-    """Append a line."""
+    """Append a line to the notes."""
     with Path(os.environ["LAMINA_NOTES"]).open("a") as notes:
         notes.write(f"{word}\n")
 
 
-@app.task
-def add(a: int, b: int) -> int:
-    """A task that works."""
-    note(f"add {a} {b}")
-    return a + b
+@app.task(name="square")
+def square(number: int) -> int:
+    note(f"square {number}")
+    return number * number
 
 
-@app.task
+@app.task(name="add")
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+@app.task(name="total")
 def total(numbers: list[int]) -> int:
-    """A task that takes the results of others."""
+    note("total")
     return sum(numbers)
 
 
-@app.task
-def wait_for_gate(gate: str) -> str:
-    """A task that is in the middle of its work until the test makes the file `gate`."""
-    note("waits")
+@app.task(name="wait_for_gate")
+def wait_for_gate(number: int, gate: str) -> int:
+    """Be in the middle of the work until the test makes the file `gate`."""
+    note(f"waits {number}")
     deadline_s = time.monotonic() + GATE_S
     while not Path(gate).exists():
         if time.monotonic() > deadline_s:
             raise TimeoutError(gate)
         time.sleep(0.01)
-    return "passed"
+    note(f"square {number}")
+    return number * number
 
 
-@app.task(bind=True, max_retries=3)
+@app.task(name="fail")
+def fail() -> None:
+    raise ValueError("this task fails")
+
+
+@app.task(name="fail_at_first", bind=True, max_retries=3)
 def fail_at_first(self: Any, times: int) -> int:
-    """A task that works when it has been tried `times` times."""
+    """Work when it has been tried more than `times` times."""
     if self.request.retries < times:
-        raise self.retry(countdown=0.1)
+        raise self.retry(countdown=0.05)
     return int(self.request.retries)
 
 
-@app.task
-def fail() -> None:
-    """A task that never works."""
-    raise ValueError("this task fails")
+@app.task(name="slow_steps", bind=True)
+def slow_steps(self: Any) -> str:
+    """Tell of the progress."""
+    self.update_state(state="HALF", meta={"done": 1, "of": 2})
+    note("half")
+    deadline_s = time.monotonic() + GATE_S
+    while not Path(os.environ["LAMINA_NOTES"]).with_name("seen").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    return "done"

@@ -1,4 +1,4 @@
-"""A server for each test, whose directory is held against all invariants when the test has ended."""
+"""A server for each test that kills it, held against all invariants at the end, and one for all others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.programs import check_directory
-from harness.servers import Server, tested_server
+from harness.servers import Server, lamina_server, tested_server
+
+__all__ = ["lamina_server"]
 
 
 @pytest.fixture
@@ -19,3 +21,11 @@ def server(tmp_path: Path) -> Iterator[Server]:
     with tested_server(directory) as server:
         yield server
         check_directory(server)
+
+
+@pytest.fixture
+def steady_server(lamina_server: Server) -> Server:
+    """Give the session's server, emptied."""
+    with lamina_server.client() as client:
+        client.ok("FLUSHALL")
+    return lamina_server

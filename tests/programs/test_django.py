@@ -1,128 +1,264 @@
-"""Django: its cache and its sessions, as a site uses them, and a server that is killed meanwhile."""
+"""Django's cache and sessions, by its own backend and by django-redis, across a kill of the server."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
-import django
 import pytest
-import redis
-from django.conf import settings
 from django.core.cache import caches
-from django.core.cache.backends.base import BaseCache
-from django.http import HttpRequest, HttpResponse
 from django.test import Client
 from django.test.utils import override_settings
-from django.urls import path
+from django_redis import get_redis_connection
+from programs import django_site
+from redis.backoff import ConstantBackoff, NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
 
 from harness.programs import wait_until
 from harness.servers import Server
 
+Cache = Any
+"""Django's caches have no types."""
+
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:django")
 
-
-def count_visits(request: HttpRequest) -> HttpResponse:
-    """Answer how often a visitor has been here: what a session is for."""
-    visits = request.session.get("visits", 0) + 1
-    request.session["visits"] = visits
-    return HttpResponse(str(visits))
+BACKENDS = {
+    "django": "django.core.cache.backends.redis.RedisCache",
+    "django-redis": "django_redis.cache.RedisCache",
+}
 
 
-def leave(request: HttpRequest) -> HttpResponse:
-    """Forget the visitor."""
-    request.session.flush()
-    return HttpResponse("left")
-
-
-settings.configure(
-    ALLOWED_HOSTS=["*"],
-    SECRET_KEY="of no site",
-    MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
-    ROOT_URLCONF=(path("visits", count_visits), path("leave", leave)),
-    SESSION_ENGINE="django.contrib.sessions.backends.cache",
-    USE_TZ=True,
-)
-django.setup()
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-def cache(server: Server) -> Iterator[BaseCache]:
-    """Give the cache of a site whose configuration names the server."""
-    backend = "django.core.cache.backends.redis.RedisCache"
-    location = f"redis://127.0.0.1:{server.port}/1"
-    with override_settings(CACHES={"default": {"BACKEND": backend, "LOCATION": location}}):
+def cache(steady_server: Server, backend: str) -> Iterator[Cache]:
+    """Give the site's default cache, on a server that stays; a second one lies in another database."""
+    with caches_at(steady_server, backend):
         yield caches["default"]
-        caches["default"].close()
 
 
-def test_the_cache(cache: BaseCache) -> None:
-    assert cache.get("missing", "default") == "default"
-    cache.set("anything", {"a": [1, None, "é"]}, timeout=60)
-    assert cache.get("anything") == {"a": [1, None, "é"]}
-    assert cache.add("once", 1)
-    assert not cache.add("once", 2)
-    assert cache.get_or_set("once", 3) == 1
-    assert cache.get_or_set("made", lambda: "now") == "now"
-    assert (cache.incr("once", 41), cache.decr("once")) == (42, 41)
-    with pytest.raises(ValueError, match="missing"):
+@contextmanager
+def caches_at(server: Server, backend: str) -> Iterator[None]:
+    """Configure three caches: two wait for a server that is away, the strict one tells it at once."""
+
+    def settings_of(name: str, database: int, retry: Retry) -> dict[str, Any]:
+        connection: dict[str, Any] = {"retry": retry}
+        return {
+            "BACKEND": BACKENDS[backend],
+            "LOCATION": f"redis://127.0.0.1:{server.port}/{database}",
+            "KEY_PREFIX": name,
+            "OPTIONS": connection if backend == "django" else {"CONNECTION_POOL_KWARGS": connection},
+        }
+
+    patient = Retry(ConstantBackoff(0.05), 1000)
+    settings = {
+        "default": settings_of("default", 0, patient),
+        "second": settings_of("second", 1, patient),
+        "strict": settings_of("strict", 2, Retry(NoBackoff(), 0)),
+    }
+    with override_settings(CACHES=settings):
+        try:
+            yield
+        finally:
+            caches.close_all()
+            if backend == "django-redis":  # keeps its connections for the life of the process
+                for name in settings:
+                    get_redis_connection(name).connection_pool.disconnect()
+
+
+def test_values(cache: Cache) -> None:
+    assert cache.get("a") is None
+    assert cache.get("a", "else") == "else"
+    values: dict[str, Any] = {
+        "text": "ä",
+        "number": 5,
+        "bytes": b"\x00\xff",
+        "none": None,
+        "things": {"a": [1, (2, 3)]},
+        "float": 0.5,
+    }
+    for key, value in values.items():
+        cache.set(key, value)
+        assert cache.get(key, "else") == value
+    assert cache.get_many([*values, "missing"]) == values
+    assert "number" in cache
+    assert cache.has_key("none")
+    assert cache.delete("text")
+    assert not cache.delete("text")
+    assert cache.get_or_set("text", lambda: "made") == "made"
+    assert cache.get_or_set("text", lambda: "made again") == "made"
+
+    assert cache.add("new", 1)
+    assert not cache.add("new", 2)
+    assert cache.incr("new") == 2
+    assert cache.incr("new", 40) == 42
+    assert cache.decr("new", 2) == 40
+    assert cache.get("new") == 40
+    with pytest.raises(ValueError, match="not found"):
         cache.incr("missing")
-    assert cache.set_many({f"many-{n}": n for n in range(100)}, timeout=None) == []
-    assert cache.get_many([f"many-{n}" for n in range(101)]) == {f"many-{n}": n for n in range(100)}
-    cache.delete_many([f"many-{n}" for n in range(99)])
-    assert not cache.has_key("many-0")
-    assert "many-99" in cache
-    assert cache.delete("many-99")
-    assert not cache.delete("many-99")
 
-
-def test_versions_and_times(cache: BaseCache) -> None:
-    cache.set("page", "old", version=1)
-    cache.set("page", "new", version=2)
-    assert (cache.get("page"), cache.get("page", version=2)) == ("old", "new")
-    assert cache.incr_version("page") == 2
-    assert (cache.get("page"), cache.get("page", version=2)) == (None, "old")
-
-    cache.set("short", 1, timeout=1)
-    cache.set("prolonged", 1, timeout=1)
-    assert cache.touch("prolonged", 100)
-    assert not cache.touch("missing", 100)
-    wait_until(lambda: cache.get("short") is None, "it expires")
-    assert cache.get("prolonged") == 1
-    cache.set("gone-at-once", 1, timeout=0)
-    assert cache.get("gone-at-once") is None
-    assert cache.touch("prolonged", None)
+    many = {f"many:{number}": number for number in range(500)}
+    assert not cache.set_many(many)
+    assert cache.get_many(many) == many
+    cache.delete_many(list(many)[:400])
+    assert len(cache.get_many(many)) == 100
+    assert caches["second"].get("many:450") is None
+    caches["second"].set("kept", 1)
     cache.clear()
-    assert cache.get("prolonged") is None
+    assert not cache.get_many([*many, *values])
+    assert caches["second"].get("kept") == 1
 
 
-def test_sessions_and_what_was_cached_survive_a_kill(server: Server, cache: BaseCache) -> None:
-    visitors = [Client() for _ in range(10)]
-    for visitor in visitors:
-        for visits in (1, 2):
-            assert visitor.get("/visits").content == b"%d" % visits
-    assert visitors[0].get("/leave").content == b"left"
-    acknowledged: list[int] = []
-    is_refused = threading.Event()
+def test_versions_and_timeouts(cache: Cache, steady_server: Server) -> None:
+    cache.set("v", "one")
+    cache.set("v", "two", version=2)
+    assert (cache.get("v"), cache.get("v", version=2)) == ("one", "two")
+    assert cache.incr_version("v", version=2) == 3
+    assert (cache.get("v", version=2), cache.get("v", version=3)) == (None, "two")
+    assert cache.decr_version("v", version=3) == 2
+    assert cache.make_key("v") == "default:1:v"
 
-    def write() -> None:
-        while True:
-            try:
-                cache.set(f"written-{len(acknowledged)}", len(acknowledged), timeout=None)
-            except redis.ConnectionError:
-                is_refused.set()
-                return
-            acknowledged.append(len(acknowledged))
+    def left_ms(key: str) -> int:
+        with steady_server.client() as client:
+            return int(client.call("PTTL", cache.make_key(key)))
 
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    wait_until(lambda: len(acknowledged) >= 200, "the cache is filled")
-    server.kill()
-    assert is_refused.wait(20)
-    writer.join(20)
-    server.start()
+    cache.set("short", "x", timeout=0.2 if cache.__module__.startswith("django_redis") else 1)
+    cache.set("long", "x", timeout=100)
+    cache.set("for-ever", "x", timeout=None)
+    cache.set("over", "x", timeout=0)
+    cache.set_many({"long-2": 1}, timeout=100)
+    assert cache.get("over") is None
+    assert 90_000 < left_ms("long") <= 100_000
+    assert 90_000 < left_ms("long-2") <= 100_000
+    assert 250_000 < left_ms("v") <= 300_000
+    assert left_ms("for-ever") == -1
+    assert cache.touch("long", 200)
+    assert 190_000 < left_ms("long") <= 200_000
+    assert cache.touch("long", None)
+    assert left_ms("long") == -1
+    assert not cache.touch("missing", 10)
+    wait_until(lambda: cache.get("short") is None, "the time is over", timeout_s=20)
 
-    assert cache.get_many([f"written-{n}" for n in acknowledged]) == {f"written-{n}": n for n in acknowledged}
-    assert visitors[0].get("/visits").content == b"1"
-    for visitor in visitors[1:]:
-        assert visitor.get("/visits").content == b"3"
+
+def test_sessions_and_pages(cache: Cache) -> None:
+    visitor, other = Client(), Client()
+    assert visitor.get("/visit", {"item": "bread"}).json() == {"visits": 1, "basket": ["bread"]}
+    assert visitor.get("/visit", {"item": "milk"}).json() == {"visits": 2, "basket": ["bread", "milk"]}
+    assert other.get("/visit").json()["visits"] == 1
+    before = visitor.cookies["sessionid"].value
+    visitor.get("/change-name")
+    assert visitor.cookies["sessionid"].value != before
+    assert visitor.get("/visit").json()["visits"] == 3
+    # The old key is worth nothing now, nor is one that was made up.
+    for key in (before, "0" * 32):
+        thief = Client()
+        thief.cookies["sessionid"] = key
+        assert thief.get("/visit").json()["visits"] == 1
+    visitor.get("/leave")
+    assert visitor.get("/visit").json()["visits"] == 1
+    assert other.get("/visit").json()["visits"] == 2
+
+    rendered_before = len(django_site.rendered)
+    pages = {Client().get(f"/expensive?page={page}").content for page in (1, 1, 2, 2, 1)}
+    assert len(pages) == len(django_site.rendered) - rendered_before == 2
+
+
+class Visitors:
+    """Threads that visit the site, each in a session of its own, and one that writes to the strict cache."""
+
+    def __init__(self, count: int) -> None:
+        self.answered = [0] * count
+        """The visits that each visitor was told of last."""
+        self.counted = 0
+        self.acknowledged: list[int] = []
+        """What the strict cache has taken."""
+        self.refused = 0
+        self.errors: list[str] = []
+        self._is_over = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(count + 1)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def go_on(self) -> None:
+        """Wait until every one of them has come a little further."""
+        goal = [count + 5 for count in self.answered]
+        writes = len(self.acknowledged) + 50
+
+        def is_reached() -> bool:
+            return len(self.acknowledged) >= writes and all(map(int.__ge__, self.answered, goal))
+
+        wait_until(lambda: self.errors or is_reached(), "visits go on")
+        assert not self.errors
+
+    def _run(self, number: int) -> None:
+        visit = self._visitor(number) if number < len(self.answered) else self._write
+        try:
+            while not self._is_over.is_set():
+                visit()
+        except Exception as error:
+            self.errors.append(repr(error))
+        finally:
+            caches.close_all()
+
+    def _visitor(self, number: int) -> Callable[[], None]:
+        browser = Client()
+
+        def visit() -> None:
+            visits = browser.get("/visit").json()["visits"]
+            # One that was interrupted may have been counted, and is repeated: never less, perhaps more.
+            if visits <= self.answered[number]:
+                self.errors.append(f"{visits} visits after {self.answered[number]}")
+            self.answered[number] = visits
+            caches["default"].incr("counted")
+            with self._lock:
+                self.counted += 1
+
+        return visit
+
+    def _write(self) -> None:
+        number = len(self.acknowledged) + self.refused
+        try:
+            caches["strict"].set(f"written-{number}", number, timeout=None)
+        except RedisConnectionError:
+            self.refused += 1
+            time.sleep(0.02)
+        else:
+            self.acknowledged.append(number)
+
+
+def test_a_killed_server_loses_no_session(server: Server, backend: str) -> None:
+    """Visitors go on through two kills: none loses a visit that was answered, or begins anew."""
+    with caches_at(server, backend):
+        cache = caches["default"]
+        cache.set("counted", 0, timeout=None)
+        page = Client().get("/expensive?kept").content
+        visitors = Visitors(3)
+        visitors.start()
+        for _ in range(2):
+            visitors.go_on()
+            server.kill()
+            server.start()
+        visitors.go_on()
+        visitors.stop()
+
+        assert not visitors.errors
+        assert visitors.refused
+        assert cache.get("counted") >= visitors.counted
+        written = {f"written-{number}": number for number in visitors.acknowledged}
+        assert caches["strict"].get_many(written) == written
+        assert Client().get("/expensive?kept").content == page

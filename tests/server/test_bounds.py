@@ -90,6 +90,16 @@ def test_a_generation_of_the_caches_is_let_go_in_several_turns(make_local: Serve
     assert sizes == [1500, 500, 500, 500]  # what is as small as that goes as a whole
 
 
+def test_codes_that_scripts_invent_are_bounded(local: LocalClient) -> None:
+    for n in range(300):
+        reply = local("EVAL", "return redis.error_reply(ARGV[1])", 0, f"CODE{n} of an error")
+        assert isinstance(reply, CommandError)
+    counts = local.server.stats.errors
+    assert len(counts) == 129
+    assert sum(counts.values()) == 300
+    assert b"errorstat_ERRORSTATS_OVERFLOW:count=172" in local("INFO", "errorstats")
+
+
 @pytest.mark.parametrize(
     ("memory", "memtable_size", "expected"),
     [("256mb", "0", 32 << 20), ("4gb", "0", 64 << 20), ("4gb", "500mb", 500 << 20)],

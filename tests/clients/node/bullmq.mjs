@@ -3,12 +3,11 @@
 // Says "kill" and "start" when it wants that done to the server, and goes on when it reads the same word.
 
 import assert from "node:assert/strict";
-import readline from "node:readline";
 import { FlowProducer, Queue, QueueEvents, Worker } from "bullmq";
+import { ask, finish, until } from "./dialogue.mjs";
 
 const connection = { host: "127.0.0.1", port: Number(process.argv[2]), maxRetriesPerRequest: null };
 const opened = [];
-const words = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
 function open(thing) {
   thing.on("error", () => {}); // the server is away for a while
@@ -16,22 +15,13 @@ function open(thing) {
   return thing;
 }
 
-async function ask(word) {
-  console.log(word);
-  assert.equal((await words.next()).value, word);
-}
-
-async function until(condition, what) {
-  for (let tries = 0; tries < 2000; tries += 1) {
-    if (await condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  assert.fail(what);
-}
-
 const WAIT_MS = 30_000;
+const HELD = 30;
 const done = new Map();
 let failures = 0;
+let isHeld = false;
+let release;
+const released = new Promise((resolve) => (release = resolve));
 
 const queue = open(new Queue("work", { connection }));
 const events = open(new QueueEvents("work", { connection }));
@@ -51,6 +41,10 @@ const worker = open(
           return Object.values(await job.getChildrenValues()).reduce((a, b) => a + b, 0);
         default:
           await job.updateProgress(50);
+          if (job.data.number === HELD) {
+            isHeld = true;
+            await released;
+          }
           done.set(job.id, (done.get(job.id) ?? 0) + 1);
           return job.data.number ** 2;
       }
@@ -103,15 +97,24 @@ const batch = await queue.addBulk(
   Array.from({ length: 60 }, (_, number) => ({ name: "square", data: { number }, opts: { attempts: 3 } })),
 );
 worker.resume();
-await until(() => batch.filter((job) => done.has(job.id)).length >= 10, "some of the batch is done");
+const coming = await queue.add("square", { number: 50 }, { delay: 500 });
+const waitingFlow = await flows.add({
+  name: "sum",
+  queueName: "work",
+  children: [4, 5].map((number) => ({ name: "square", queueName: "work", data: { number } })),
+});
+// In the middle of a job, which ends while there is no server.
+await until(() => isHeld, "half of the batch is done");
 await ask("kill");
+release();
 await ask("start");
 const late = await queue.add("square", { number: 100 });
 await until(async () => {
-  const states = await Promise.all([...batch, late].map((job) => job.getState()));
+  const states = await Promise.all([...batch, coming, late, waitingFlow.job].map((job) => job.getState()));
   return states.every((state) => state === "completed");
 }, "all of the batch is done");
-for (const job of [...batch, late]) {
+assert.equal((await queue.getJob(waitingFlow.job.id)).returnvalue, 41);
+for (const job of [...batch, coming, late]) {
   assert.ok(done.has(job.id));
   assert.equal((await queue.getJob(job.id)).returnvalue, job.data.number ** 2);
 }
@@ -119,5 +122,4 @@ await queue.obliterate({ force: true });
 assert.equal(await queue.count(), 0);
 
 await Promise.all(opened.map((thing) => thing.close()));
-console.log("ok");
-process.exit(0);
+finish();

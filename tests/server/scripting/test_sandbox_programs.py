@@ -74,7 +74,7 @@ KEYS ARGV cjson.null getmetatable('') getmetatable(_G) getmetatable(redis)
 """.split()
 
 VALUES = [
-    *("'return 1'", "('x'):rep(999)", "string.rep('x', 3000000)", "coroutine.create(function() end)"),
+    *("'return 1'", "('x'):rep(999)", "string.rep('x', 300000)", "coroutine.create(function() end)"),
     *(
         "{1, 2, nil, 4}",
         "{err = 'A b'}",
