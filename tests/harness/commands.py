@@ -42,7 +42,7 @@ Family = Sequence[Command]
 
 _CHECKS = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=_CHECKS)
+quick = settings(max_examples=40, deadline=None, suppress_health_check=_CHECKS)
 """For what runs with every change."""
 
 few = settings(max_examples=10, deadline=None, suppress_health_check=_CHECKS)
