@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from lamina.server import events
@@ -124,11 +126,20 @@ def run(keyspace: Keyspace, key: bytes, operations: list[Operation]) -> list[int
     if isinstance(value, BigString) or size >= strings.BIG_SIZE_MIN:
         if grows:
             strings.grow(keyspace, key, value, size)
-        replies, changes = _run_big(keyspace, key, operations)
+        record = keyspace.find_typed(key, BigString)
+        assert record is not None
+        write_chunks = partial(bigstrings.write_range, keyspace, record)
+        replies, changes = _run(operations, partial(_window, keyspace, record), write_chunks)
+        if changes:
+            keyspace.mark(key)
     else:
         text = b"" if value is None else strings.text_of(keyspace, value)
         buffer = bytearray(text.ljust(size, b"\0"))
-        replies, changes = _run_small(buffer, operations)
+
+        def write(start: int, part: bytes) -> None:
+            buffer[start : start + len(part)] = part
+
+        replies, changes = _run(operations, lambda field: field.window(buffer), write)
         if changes or grows:
             strings.replace(keyspace, key, value, bytes(buffer))
     # Redis does not tell of a string that has grown for steps all of which have failed.
@@ -141,13 +152,16 @@ def _any_succeeded(operations: list[Operation], replies: list[int | None]) -> bo
     return any(operation.kind != GET and reply is not None for operation, reply in zip(operations, replies))
 
 
-def _run_small(buffer: bytearray, operations: list[Operation]) -> tuple[list[int | None], bool]:
-    """Do the steps; returns their replies, and whether anything has changed."""
+def _run(
+    operations: list[Operation], window_of: Callable[[Field], int], write: Callable[[int, bytes], None]
+) -> tuple[list[int | None], bool]:
+    """Do the steps on what is read and written by the functions; returns their replies, and whether anything
+    has changed."""
     replies: list[int | None] = []
     changes = False
     for operation in operations:
         field = operation.field
-        window = field.window(buffer)
+        window = window_of(field)
         old = field.value(window)
         if operation.kind == GET:
             replies.append(old)
@@ -155,29 +169,6 @@ def _run_small(buffer: bytearray, operations: list[Operation]) -> tuple[list[int
         reply, new = operation.outcome(old)
         replies.append(reply)
         if new is not None and new != old:
-            buffer[field.offset >> 3 : field.stop] = field.put(window, new)
+            write(field.offset >> 3, field.put(window, new))
             changes = True
-    return replies, changes
-
-
-def _run_big(keyspace: Keyspace, key: bytes, operations: list[Operation]) -> tuple[list[int | None], bool]:
-    """Do the same on a string in chunks."""
-    record = keyspace.find_typed(key, BigString)
-    assert record is not None
-    replies: list[int | None] = []
-    changes = False
-    for operation in operations:
-        field = operation.field
-        window = _window(keyspace, record, field)
-        old = field.value(window)
-        if operation.kind == GET:
-            replies.append(old)
-            continue
-        reply, new = operation.outcome(old)
-        replies.append(reply)
-        if new is not None and new != old:
-            bigstrings.write_range(keyspace, record, field.offset >> 3, field.put(window, new))
-            changes = True
-    if changes:
-        keyspace.mark(key)
     return replies, changes

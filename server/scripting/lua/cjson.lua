@@ -295,6 +295,23 @@ local function read_key()
   unexpected("object key string", found, at > index and found ~= "invalid token" and index or at)
 end
 
+-- Pass over what follows an element: whether it ends what the element is in, or is the comma before the next one.
+local function is_end(closing, expected)
+  local c = skip_space()
+  if c == closing then
+    at = at + 1
+    depth = depth - 1
+    return true
+  end
+  if c ~= "," then
+    local index = at
+    local _, found, where = read_value(true)
+    unexpected(expected, found, where or index)
+  end
+  at = at + 1
+  return false
+end
+
 local function read_object()
   at = at + 1
   descend()
@@ -309,22 +326,14 @@ local function read_object()
     if skip_space() ~= ":" then
       local index = at
       local _, found = read_value(true)
-      unexpected("colon", found, at > index and TOKENS[found] and index or index)
+      unexpected("colon", found, index)
     end
     at = at + 1
     skip_space()
     object[key] = read_value()
-    local c = skip_space()
-    if c == "}" then
-      at = at + 1
-      depth = depth - 1
+    if is_end("}", "comma or object end") then
       return object
-    elseif c ~= "," then
-      local index = at
-      local _, found, where = read_value(true)
-      unexpected("comma or object end", found, where or index)
     end
-    at = at + 1
   end
 end
 
@@ -341,17 +350,9 @@ local function read_array()
     skip_space()
     n = n + 1
     array[n] = read_value()
-    local c = skip_space()
-    if c == "]" then
-      at = at + 1
-      depth = depth - 1
+    if is_end("]", "comma or array end") then
       return array
-    elseif c ~= "," then
-      local index = at
-      local _, found, where = read_value(true)
-      unexpected("comma or array end", found, where or index)
     end
-    at = at + 1
   end
 end
 
